@@ -1,0 +1,79 @@
+"""Settings, checked where they are made: an :class:`EndpointConfig` that exists is valid."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from stt_core.errors import ConfigurationError
+from stt_core.types import RateLimits
+
+MIN_DATAGRAM = 1200
+"""The datagram size every path must carry (RFC 9000 section 14)."""
+MAX_DATAGRAM = 65_472
+"""The largest batch, and the largest datagram, one system call takes with room for headers."""
+KIB = 1024
+MIB = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointConfig:
+    """One endpoint's settings. Times in seconds, sizes in bytes.
+
+    ``shared_seed`` is the secret both sides hold; it is never shown by ``repr``. ``node_id`` is a label of 1 to 255
+    bytes that any holder of the seed can claim; ``node_seed`` (at least 16 random bytes) gives a provable identity.
+
+    :raises ConfigurationError: naming the setting, what it was and what it may be.
+    """
+
+    shared_seed: bytes = field(repr=False)
+    node_id: bytes
+    node_seed: bytes | None = field(default=None, repr=False)
+    handshake_timeout: float = 10.0
+    keep_alive_interval: float = 10.0
+    keep_alive_timeout: float = 30.0
+    max_ack_delay: float = 0.025
+    max_udp_payload: int = MAX_DATAGRAM
+    receive_buffer_hint: int = 212_992
+    max_sessions: int = 1000
+    max_streams: int = 128
+    stream_window: int = 256 * KIB
+    session_window: int = 1 * MIB
+    max_window: int = 16 * MIB
+    max_message: int = 16 * MIB
+    send_buffer: int = 1 * MIB
+    datagram_queue: int = 256 * KIB
+    accept: bool = True
+    validate_address: bool = False
+    rate_limits: RateLimits | None = field(default_factory=RateLimits)
+    prefer_chacha: bool = False
+    pacing_on_loopback: bool = False
+
+    def __post_init__(self) -> None:
+        _check("shared_seed", len(self.shared_seed), 1, 1024, "bytes")
+        _check("node_id", len(self.node_id), 1, 255, "bytes")
+        if self.node_seed is not None:
+            _check("node_seed", len(self.node_seed), 16, 1024, "bytes")
+        _check("handshake_timeout", self.handshake_timeout, 0.001, 3600, "seconds")
+        _check("keep_alive_interval", self.keep_alive_interval, 0.001, 86400, "seconds")
+        _check("keep_alive_timeout", self.keep_alive_timeout, 0.001, 86400, "seconds")
+        if self.keep_alive_timeout <= self.keep_alive_interval:
+            raise ConfigurationError(
+                f"keep_alive_timeout is {self.keep_alive_timeout:g} s, expected more than keep_alive_interval "
+                f"({self.keep_alive_interval:g} s): otherwise every idle session dies before its first keep-alive"
+            )
+        _check("max_ack_delay", self.max_ack_delay, 0.0, 1.0, "seconds")
+        _check("max_udp_payload", self.max_udp_payload, MIN_DATAGRAM, MAX_DATAGRAM, "bytes")
+        _check("receive_buffer_hint", self.receive_buffer_hint, 4 * KIB, 2**31, "bytes")
+        _check("max_sessions", self.max_sessions, 1, 2**20, "sessions")
+        _check("max_streams", self.max_streams, 1, 2**16, "streams")
+        _check("stream_window", self.stream_window, 4 * KIB, 2**30, "bytes")
+        _check("session_window", self.session_window, self.stream_window, 2**30, "bytes")
+        _check("max_window", self.max_window, self.session_window, 2**30, "bytes")
+        _check("max_message", self.max_message, 1, 2**31, "bytes")
+        _check("send_buffer", self.send_buffer, 4 * KIB, 2**30, "bytes")
+        _check("datagram_queue", self.datagram_queue, MIN_DATAGRAM, 2**30, "bytes")
+
+
+def _check(name: str, value: float, least: float, most: float, unit: str) -> None:
+    if not least <= value <= most:
+        raise ConfigurationError(f"{name} is {value:g} {unit}, expected {least:g} to {most:g} {unit}")

@@ -1,0 +1,122 @@
+"""What happened, as :meth:`Endpoint.next_event` reports it. Every event names its session; all are immutable.
+
+``StreamReadable`` is edge-triggered with a memory: one per stream until something is read from that stream.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from stt_core.errors import CloseReason, STTError
+from stt_core.types import Path, SessionKey, StreamMode
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Base of all events. ``session_key`` is what :meth:`Endpoint.session` takes."""
+
+    session_key: SessionKey
+
+
+@dataclass(frozen=True, slots=True)
+class SessionEstablished(Event):
+    """The handshake is done and the peer proved the seed. ``initiated`` is true on the side that connected."""
+
+    session_id: bytes
+    peer_node_id: bytes
+    peer_identity_key: bytes | None
+    path: Path
+    initiated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class HandshakeFailed(Event):
+    """A ``connect`` ended without a session; ``error`` is what to raise at its caller."""
+
+    error: STTError
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
+class PeerRejected:
+    """Somebody tried to connect to us and failed authentication; there is no session and never was."""
+
+    error: STTError
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
+class SessionClosed(Event):
+    """The session is over and its resources are freed. ``code`` and ``message`` are from the wire or our own."""
+
+    session_id: bytes
+    reason: CloseReason
+    code: int
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class StreamOpened(Event):
+    """The peer opened a stream (or sent on one of the shared application-chosen ids first)."""
+
+    stream_id: int
+    mode: StreamMode
+    purpose: str
+    priority: int
+
+
+@dataclass(frozen=True, slots=True)
+class StreamReadable(Event):
+    """Bytes, a whole message, the end of the stream or a reset can be read."""
+
+    stream_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class StreamWritable(Event):
+    """A write that was turned down or cut short may be tried again."""
+
+    stream_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class StreamStopped(Event):
+    """The peer will not read any further; sending on this stream fails from here on."""
+
+    stream_id: int
+    code: int
+
+
+@dataclass(frozen=True, slots=True)
+class StreamAcknowledged(Event):
+    """Everything up to the watched ``offset`` is in the peer's reassembly buffer (see ``Session.watch``)."""
+
+    stream_id: int
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class StreamFinished(Event):
+    """Both directions are done and the stream's state is freed."""
+
+    stream_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class StreamsAvailable(Event):
+    """The peer raised its limit after ``open_stream`` failed with ``StreamLimitError``."""
+
+
+@dataclass(frozen=True, slots=True)
+class DatagramsReadable(Event):
+    """One or more unreliable DATAGRAMs wait in ``Session.read_datagram``."""
+
+
+@dataclass(frozen=True, slots=True)
+class PathChanged(Event):
+    """The session now sends over another path."""
+
+    path: Path
+
+
+AnyEvent = Event | PeerRejected

@@ -1,0 +1,114 @@
+"""All state transitions, as tables: sessions, and the two halves of a stream.
+
+Rule: no transition is written anywhere else. A room that wants to change state calls :func:`advance`; a pair of
+state and trigger that has no row is a bug of ours and raises :class:`LookupError`. ``docs/protocol.md`` draws its
+diagrams from these tables, and a test regenerates and compares them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import Enum
+from typing import Final, TypeVar
+
+
+class SessionState(Enum):
+    """A session's life (chapter, "Session State")."""
+
+    INIT = "INIT"
+    HANDSHAKING = "HANDSHAKING"
+    ESTABLISHED = "ESTABLISHED"
+    CLOSING = "CLOSING"
+    CLOSED = "CLOSED"
+
+
+class SessionTrigger(Enum):
+    """What can move a session."""
+
+    START = "start"
+    CONFIRMED = "peer proved the seed"
+    CLOSE = "close by either side"
+    DONE = "close acknowledged or drained"
+    LOST = "timeout, reset or failure"
+
+
+class SendState(Enum):
+    """The sending half of a stream (RFC 9000 section 3.1)."""
+
+    OPEN = "open"
+    DATA_SENT = "data sent"
+    DATA_ACKED = "data acked"
+    RESET_SENT = "reset sent"
+    RESET_ACKED = "reset acked"
+
+
+class SendTrigger(Enum):
+    """What can move a sending half."""
+
+    FINISH = "finish"
+    ALL_ACKED = "everything acked"
+    RESET = "reset"
+    RESET_ACKED = "reset acked"
+
+
+class ReceiveState(Enum):
+    """The receiving half of a stream (RFC 9000 section 3.2)."""
+
+    OPEN = "open"
+    SIZE_KNOWN = "size known"
+    DATA_RECEIVED = "data received"
+    DATA_READ = "data read"
+    RESET_RECEIVED = "reset received"
+    RESET_READ = "reset read"
+
+
+class ReceiveTrigger(Enum):
+    """What can move a receiving half."""
+
+    FIN = "fin arrived"
+    COMPLETE = "no gap left"
+    READ = "application read the end"
+    RESET = "reset arrived"
+
+
+S = TypeVar("S", SessionState, SendState, ReceiveState)
+T = TypeVar("T", SessionTrigger, SendTrigger, ReceiveTrigger)
+
+SESSION: Final[Mapping[tuple[SessionState, SessionTrigger], SessionState]] = {
+    (SessionState.INIT, SessionTrigger.START): SessionState.HANDSHAKING,
+    (SessionState.INIT, SessionTrigger.LOST): SessionState.CLOSED,
+    (SessionState.HANDSHAKING, SessionTrigger.CONFIRMED): SessionState.ESTABLISHED,
+    (SessionState.HANDSHAKING, SessionTrigger.LOST): SessionState.CLOSED,
+    (SessionState.ESTABLISHED, SessionTrigger.CLOSE): SessionState.CLOSING,
+    (SessionState.ESTABLISHED, SessionTrigger.LOST): SessionState.CLOSED,
+    (SessionState.CLOSING, SessionTrigger.DONE): SessionState.CLOSED,
+    (SessionState.CLOSING, SessionTrigger.LOST): SessionState.CLOSED,
+}
+
+SEND: Final[Mapping[tuple[SendState, SendTrigger], SendState]] = {
+    (SendState.OPEN, SendTrigger.FINISH): SendState.DATA_SENT,
+    (SendState.OPEN, SendTrigger.RESET): SendState.RESET_SENT,
+    (SendState.DATA_SENT, SendTrigger.ALL_ACKED): SendState.DATA_ACKED,
+    (SendState.DATA_SENT, SendTrigger.RESET): SendState.RESET_SENT,
+    (SendState.RESET_SENT, SendTrigger.RESET_ACKED): SendState.RESET_ACKED,
+}
+
+RECEIVE: Final[Mapping[tuple[ReceiveState, ReceiveTrigger], ReceiveState]] = {
+    (ReceiveState.OPEN, ReceiveTrigger.FIN): ReceiveState.SIZE_KNOWN,
+    (ReceiveState.OPEN, ReceiveTrigger.RESET): ReceiveState.RESET_RECEIVED,
+    (ReceiveState.SIZE_KNOWN, ReceiveTrigger.COMPLETE): ReceiveState.DATA_RECEIVED,
+    (ReceiveState.SIZE_KNOWN, ReceiveTrigger.RESET): ReceiveState.RESET_RECEIVED,
+    (ReceiveState.DATA_RECEIVED, ReceiveTrigger.READ): ReceiveState.DATA_READ,
+    (ReceiveState.RESET_RECEIVED, ReceiveTrigger.READ): ReceiveState.RESET_READ,
+}
+
+
+def advance(table: Mapping[tuple[S, T], S], state: S, trigger: T) -> S:
+    """The state after ``trigger``.
+
+    :raises LookupError: where the table has no such row; that is a bug in the caller, never the peer's doing.
+    """
+    try:
+        return table[state, trigger]
+    except KeyError:
+        raise LookupError(f"no transition from {state} on {trigger}") from None
