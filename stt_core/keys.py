@@ -1,0 +1,173 @@
+"""The key schedule: from CPace's output to the keys of the handshake, of the packets, and of what comes after.
+
+Rule: every key has its own label, and every hash and derivation takes its inputs with their lengths in front, so no
+two different sets of inputs meet in one key. HKDF is RFC 5869 with SHA-256, on the standard library's ``hmac``.
+Nothing here shows a secret in its ``repr``. ``tests/vectors/key_schedule.json`` has values to check another
+implementation against.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
+
+from stt_core.cpace import leb128, lv
+from stt_core.types import Role
+
+__all__ = [
+    "HASH_SIZE",
+    "IV_SIZE",
+    "KEY_SIZE",
+    "CidMask",
+    "HandshakeKeys",
+    "SessionSecrets",
+    "TrafficKeys",
+    "cid_mask",
+    "confirmation",
+    "expand",
+    "extract",
+    "handshake_keys",
+    "hkdf_expand",
+    "leb128",
+    "lv",
+    "transcript_hash",
+]
+
+HASH_SIZE: Final = 32
+KEY_SIZE: Final = 32
+IV_SIZE: Final = 12
+
+
+def extract(salt: bytes, ikm: bytes) -> bytes:
+    """HKDF-Extract: 32 bytes (RFC 5869 section 2.2)."""
+    return hmac.digest(salt, ikm, "sha256")
+
+
+def hkdf_expand(prk: bytes, info: bytes, length: int) -> bytes:
+    """HKDF-Expand: ``length`` bytes, at most 8160 (RFC 5869 section 2.3).
+
+    :raises ValueError: if ``length`` is more than that or below 1.
+    """
+    if not 1 <= length <= 255 * HASH_SIZE:
+        raise ValueError(f"HKDF-Expand gives 1 to {255 * HASH_SIZE} bytes, not {length}")
+    block = out = hmac.digest(prk, info + b"\x01", "sha256")
+    for counter in range(2, -(-length // HASH_SIZE) + 1):
+        block = hmac.digest(prk, block + info + bytes((counter,)), "sha256")
+        out += block
+    return out[:length]
+
+
+def expand(prk: bytes, label: str, context: bytes = b"", length: int = KEY_SIZE) -> bytes:
+    """The protocol's one way to derive: HKDF-Expand with ``lv("STT1 " + label, context)`` as info.
+
+    :raises ValueError: as :func:`hkdf_expand`.
+    """
+    return hkdf_expand(prk, lv(b"STT1 " + label.encode(), context), length)
+
+
+def transcript_hash(label: str, *parts: bytes) -> bytes:
+    """``SHA256(lv("STT1 " + label, parts…))``, 32 bytes: th1, th2 and th3 (docs/protocol.md, "Keys")."""
+    return hashlib.sha256(lv(b"STT1 " + label.encode(), *parts)).digest()
+
+
+def confirmation(key: bytes, transcript: bytes) -> bytes:
+    """Ta or Tb, 32 bytes: ``HMAC(key, lv(transcript))``. Compare with ``hmac.compare_digest``."""
+    return hmac.digest(key, lv(transcript), "sha256")
+
+
+@dataclass(frozen=True, slots=True)
+class HandshakeKeys:
+    """What one handshake needs, 32 bytes each; ``sealed_*`` encrypt one message each, with nonce 0.
+
+    Confirmation is by HMAC and never by "the AEAD opened": neither suite commits to its key.
+    """
+
+    confirm_i: bytes = field(repr=False)
+    confirm_r: bytes = field(repr=False)
+    sealed_i: bytes = field(repr=False)
+    sealed_r: bytes = field(repr=False)
+    master_secret: bytes = field(repr=False)
+
+    def master(self, th3: bytes, rpsk: bytes | None = None) -> bytes:
+        """The session's master secret, 32 bytes; ``rpsk`` is the resumption secret, where there is one."""
+        master = expand(self.master_secret, "traffic master", th3)
+        return master if rpsk is None else extract(master, rpsk)
+
+
+def handshake_keys(isk: bytes, th1: bytes) -> HandshakeKeys:
+    """The keys of one handshake from CPace's ``isk`` (64 bytes) and the hash of its first two messages (32 bytes)."""
+    hs = extract(th1, isk)
+    return HandshakeKeys(
+        confirm_i=expand(hs, "confirm i"),
+        confirm_r=expand(hs, "confirm r"),
+        sealed_i=expand(hs, "hs key i"),
+        sealed_r=expand(hs, "hs key r"),
+        master_secret=expand(hs, "master"),
+    )
+
+
+class TrafficKeys:
+    """One direction's packet keys in one key phase.
+
+    ``secret`` and ``key`` are 32 bytes; ``iv`` is 12 bytes as a big-endian number, because a nonce is ``iv ^ pn``.
+    """
+
+    __slots__ = ("iv", "key", "secret")
+
+    def __init__(self, secret: bytes) -> None:
+        self.secret = secret
+        self.key = expand(secret, "key")
+        self.iv = int.from_bytes(expand(secret, "iv", length=IV_SIZE), "big")
+
+    def updated(self) -> TrafficKeys:
+        """The next phase's keys (as RFC 9001 section 6.1). They don't lead back to these."""
+        return TrafficKeys(expand(self.secret, "update"))
+
+    def __repr__(self) -> str:
+        return "<TrafficKeys>"
+
+
+class SessionSecrets:
+    """Everything one session derives from its master secret, which is not kept.
+
+    ``pn_mask_key``, ``resumption`` and ``exporter`` are 32 bytes each and last as long as the session. The first
+    traffic secrets are in here too: let go of this object once :meth:`traffic` gave both, or a key update protects
+    nothing of the past.
+    """
+
+    __slots__ = ("_traffic", "exporter", "pn_mask_key", "resumption")
+
+    def __init__(self, master: bytes) -> None:
+        self._traffic = {role: expand(master, f"traffic {role.value.decode()}") for role in Role}
+        self.pn_mask_key = expand(master, "pn mask")
+        self.resumption = expand(master, "resumption")
+        self.exporter = expand(master, "exporter")
+
+    def traffic(self, role: Role) -> TrafficKeys:
+        """The keys of the packets that ``role`` sends, in the first key phase."""
+        return TrafficKeys(self._traffic[role])
+
+    def __repr__(self) -> str:
+        return "<SessionSecrets>"
+
+
+class CidMask(NamedTuple):
+    """How the packet number and the key phase are hidden in packets to one cid, so that two cids can't be linked.
+
+    ``mask`` (32 bits) is added to the packet number, ``phase`` (0 or 1) is XORed into the key phase bit.
+    """
+
+    cid: bytes
+    mask: int
+    phase: int
+
+    def __repr__(self) -> str:
+        return f"CidMask(cid={self.cid.hex()})"
+
+
+def cid_mask(pn_mask_key: bytes, sender: Role, cid: bytes) -> CidMask:
+    """The mask of the packets that ``sender`` addresses to ``cid`` (8 bytes); computed once per cid."""
+    digest = hmac.digest(pn_mask_key, sender.value + cid, "sha256")
+    return CidMask(cid, int.from_bytes(digest[:4], "big"), digest[4] & 1)
