@@ -46,6 +46,11 @@ class Batch:
         """Whether a mixed packet has been started and not yet ended."""
         return bool(self._frames)
 
+    @property
+    def eliciting(self) -> bool:
+        """Whether anything in here asks to be acknowledged."""
+        return bool(self._tokens) or any(content for _, content in self.records)
+
     def fits(self, size: int) -> bool:
         """Whether a frame of ``size`` bytes can be added, in the open packet or a fresh one."""
         if size <= self.free and (self._frames or self.packets_left > 0):

@@ -1,0 +1,568 @@
+"""An established session's packets: from frames and streams to sealed datagrams, and back.
+
+Rule: batches in, batches out. The receive loop touches a DATA packet in order with no call of ours at all; whatever
+else a packet holds goes the slow way beside it. The session above decides *whether* to speak, this room decides
+*what* goes into the packets. A :class:`Violation` from below passes through to the session, its one catcher.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from stt_core import frames
+from stt_core.config import MAX_DATAGRAM, MIN_DATAGRAM, EndpointConfig
+from stt_core.crypto import Crypto
+from stt_core.errors import MessageTooLargeError
+from stt_core.events import AnyEvent, DatagramsReadable, PathChanged
+from stt_core.datagrams import DATAGRAM_OVERHEAD, Datagrams
+from stt_core.frames import DATA_HEADER, FrameType, PathTransport
+from stt_core.handshake import HandshakeResult
+from stt_core.handshake.limits import is_loopback
+from stt_core.keepalive import KeepAlive
+from stt_core.keys import CidMask, SessionSecrets, cid_mask
+from stt_core.packet import SHORT_HEADER, TAG
+from stt_core.packing import Batch, Content, Token
+from stt_core.paths import TRANSPORT_CODES, Paths, Probe, same_host
+from stt_core.protection import Protection
+from stt_core.ranges import ReceivedPackets
+from stt_core.recovery.loss import Outcome, Recovery
+from stt_core.recovery.newreno import NewReno
+from stt_core.recovery.pacing import Pacer
+from stt_core.rtt import RttEstimator
+from stt_core.streams import STREAM_FRAMES, StreamMap
+from stt_core.timers import Timer, Timers
+from stt_core.types import Entropy, Observer, Path, SessionKey, Transmit
+
+OVERHEAD: Final = SHORT_HEADER + TAG
+MAX_OUTSTANDING_CONTROL: Final = 256
+"""Control frames queued or in flight; a peer that makes us answer without end is cut off here."""
+RANGES_WORTH_PRUNING: Final = 8
+"""With more ACK ranges than this, an ACK asks to be acknowledged, so that old ranges can be forgotten."""
+SKIP_LEAST: Final = 64
+SKIP_SPREAD: Final = 192
+
+_DATA = int(FrameType.DATA)
+_DATA_SIZE = DATA_HEADER.size
+
+
+class RemoteBudget:
+    """Bytes in flight to one remote socket, over all sessions to it, in what its kernel will charge for them.
+
+    A datagram costs its receive buffer about the next power of two above its size, so ``limit`` is half of the
+    buffer the peer told of (docs/protocol.md, "Buffers").
+    """
+
+    __slots__ = ("blocked", "limit", "sessions", "used")
+
+    def __init__(self, hint: int) -> None:
+        self.limit = hint // 2
+        self.used = 0
+        self.sessions = 0
+        self.blocked: set[SessionKey] = set()
+
+
+def truesize(size: int) -> int:
+    """What a receiving kernel charges for a datagram of ``size`` bytes, about."""
+    return 1 << (size + 15).bit_length()
+
+
+class Channel:
+    """Everything one session needs from its keys onwards. Owned and driven by its ``Session``."""
+
+    __slots__ = (
+        "_ack_due", "_ack_pending", "_charged", "_control", "_control_frames", "_entropy", "_events", "_largest_at",
+        "_limited", "_observer", "_paced", "_probes", "_prune_asked", "_role", "_secrets", "_serial", "_skip_at",
+        "address_token", "budget", "bytes_received", "bytes_sent", "close_acknowledged", "config", "datagram_size",
+        "datagrams", "keep_alive", "key", "pacer", "packets_received", "packets_sent", "paths", "peer_closed",
+        "peer_mask", "protection", "quiet", "received", "recovery", "rtt", "streams", "timers",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        result: HandshakeResult,
+        *,
+        key: SessionKey,
+        config: EndpointConfig,
+        crypto: Crypto,
+        entropy: Entropy,
+        path: Path,
+        budget: RemoteBudget,
+        events: deque[AnyEvent],
+        timers: Timers,
+        observer: Observer | None,
+        now: float,
+    ) -> None:
+        self.key = key
+        self.config = config
+        self.timers = timers
+        self.budget = budget
+        self._entropy = entropy
+        self._events = events
+        self._observer = observer
+        self._role = result.role
+        peer = result.peer_parameters
+        secrets = SessionSecrets(result.master)
+        self._secrets = secrets.pn_mask_key
+        self.protection = Protection(crypto, result.suite, secrets, result.role)
+        self.peer_mask = cid_mask(secrets.pn_mask_key, result.role, result.peer_cid)
+        self.rtt = RttEstimator()
+        if result.rtt is not None:
+            self.rtt.update(result.rtt, 0.0, now)
+        self.datagram_size = MIN_DATAGRAM
+        self.recovery = Recovery(congestion=NewReno(MIN_DATAGRAM), rtt=self.rtt, max_ack_delay=peer.ack_delay)
+        self.pacer = Pacer()
+        self._paced = config.pacing_on_loopback or not is_loopback(path.address)
+        self.received = ReceivedPackets()
+        self.streams = StreamMap(role=result.role, config=config, session_key=key, events=events)
+        self.streams.set_peer_limits(peer)
+        self.paths = Paths(path, entropy)
+        timeout = min(config.keep_alive_timeout, peer.idle_timeout or config.keep_alive_timeout)
+        self.keep_alive = KeepAlive(min(config.keep_alive_interval, timeout / 2), timeout, now)
+        self.peer_closed: tuple[int, str] | None = None
+        self.close_acknowledged = False
+        self.quiet = False
+        """Set once the session said its last words."""
+        self.address_token: bytes | None = None
+        self._ack_pending = 0
+        self._ack_due = False
+        self._largest_at = now
+        self._probes = 0
+        self._limited = False
+        self._charged = 0
+        self._prune_asked = False
+        self._control: deque[tuple[bytes, Token | None]] = deque()
+        self._control_frames: dict[int, bytes] = {}
+        self._serial = 0
+        self.datagrams = Datagrams(config.datagram_queue)
+        self.bytes_sent = self.bytes_received = self.packets_sent = self.packets_received = 0
+        self._skip_at = 0
+        self._plan_skip()
+
+    def receive_mask(self, cid: bytes) -> CidMask:
+        """The mask of the packets the peer addresses to our ``cid``."""
+        return cid_mask(self._secrets, self._role.other, cid)
+
+    # --- what arrives
+
+    def receive_run(
+        self,
+        first_byte: int,
+        wires: Sequence[int],
+        aads: Sequence[bytes],
+        ciphertexts: Sequence[bytes],
+        cid: CidMask,
+        path: Path,
+        now: float,
+    ) -> bool:
+        """Open a run of packets that share first byte and cid; True where at least one was genuine."""
+        numbers, plains = self.protection.open(first_byte, wires, aads, ciphertexts, cid, now)
+        if not plains:
+            return False
+        self._accept(numbers, plains, path, now)
+        return True
+
+    def receive_one(self, datagram: bytes, cid: CidMask, path: Path, now: float) -> bool:
+        """Open a single packet; True where it was genuine."""
+        opened = self.protection.open_one(datagram, cid, now)
+        if opened is None:
+            return False
+        self._accept([opened[0]], [opened[1]], path, now)
+        return True
+
+    def _accept(self, numbers: Sequence[int], plains: list[bytes], path: Path, now: float) -> None:
+        self.keep_alive.on_authenticated(now)
+        size = sum(map(len, plains)) + OVERHEAD * len(plains)
+        self.bytes_received += size
+        self.packets_received += len(plains)
+        largest = self.received.largest
+        fresh = self.received.add(numbers)
+        if fresh is not None:
+            numbers = [numbers[i] for i in fresh]
+            plains = [plains[i] for i in fresh]
+            if not plains:
+                return
+        if self._observer is not None:
+            self._observer.packets_received(self.key, numbers, size, now)
+        if self.received.largest > largest:
+            self._largest_at = now
+        if self.quiet:
+            self._process_quietly(plains, path, now)
+            return
+        if path != self.paths.active:
+            self._on_other_path(numbers, plains, path, size, largest, now)
+        self._ack_pending += self._process(plains, path, now)
+        if self._ack_pending:
+            if self._ack_pending >= 2 or self.received.gap:
+                self._ack_due = True
+            elif self.timers.get(Timer.ACK) is None:
+                self.timers.set(Timer.ACK, now + self.config.max_ack_delay)
+
+    def _on_other_path(
+        self, numbers: Sequence[int], plains: list[bytes], path: Path, size: int, largest: int, now: float
+    ) -> None:
+        newest = numbers[-1] == self.received.largest > largest
+        if newest:
+            newest = not frames.is_probing(frames.parse_frames_untrusted(plains[-1]))
+        before = self.paths.active
+        if self.paths.on_packet(path, size, newest, now):
+            self._moved(before, path, now)
+        self._plan_path_timer()
+
+    def _moved(self, before: Path, path: Path, now: float) -> None:
+        if not same_host(before, path):
+            self.rtt = RttEstimator()
+            self.recovery.reset_for_new_path(NewReno(self.datagram_size), self.rtt)
+        self._events.append(PathChanged(self.key, path))
+
+    def _process_quietly(self, plains: list[bytes], path: Path, now: float) -> None:
+        """After our last words only the peer's matter: everything else would wake a session that is over."""
+        for plain in plains:
+            for frame in frames.parse_frames_untrusted(plain):
+                if type(frame) in (frames.SessionClose, frames.SessionCloseAck):
+                    _HANDLERS[type(frame)](self, frame, path, now)
+
+    def _process(self, plains: list[bytes], path: Path, now: float) -> int:
+        """The hot loop: in-order DATA of one stream at a time, everything else to :meth:`_slow`.
+
+        Returns how many of the packets were ack-eliciting.
+        """
+        unpack = DATA_HEADER.unpack_from
+        half = None
+        stream_id = -1
+        expected = 0
+        chunks: list[bytes] = []
+        eliciting = len(plains)
+        for plain in plains:
+            if plain and plain[0] == _DATA and len(plain) > _DATA_SIZE:
+                _, sid, offset, length = unpack(plain)
+                if length + _DATA_SIZE == len(plain):
+                    if sid == stream_id and offset == expected:
+                        chunks.append(plain[_DATA_SIZE:])
+                        expected += length
+                        continue
+                    if half is not None:
+                        self.streams.commit(half, chunks, expected, now)
+                    half = self.streams.fast(sid)
+                    if half is not None and half.expected == offset:
+                        stream_id = sid
+                        chunks = [plain[_DATA_SIZE:]]
+                        expected = offset + length
+                        continue
+                    half = None
+                    stream_id = -1
+            if half is not None:
+                self.streams.commit(half, chunks, expected, now)
+                half = None
+                stream_id = -1
+            eliciting -= not self._slow(plain, path, now)
+        if half is not None:
+            self.streams.commit(half, chunks, expected, now)
+        return eliciting
+
+    def _slow(self, plain: bytes, path: Path, now: float) -> bool:
+        parsed = frames.parse_frames_untrusted(plain)
+        for frame in parsed:
+            _HANDLERS[type(frame)](self, frame, path, now)
+        return frames.is_ack_eliciting(parsed)
+
+    def _on_data(self, frame: frames.Data, path: Path, now: float) -> None:
+        self.streams.receive_data(frame.stream_id, frame.offset, frame.data, frame.fin, now)
+
+    def _on_ack(self, frame: frames.Ack, path: Path, now: float) -> None:
+        outcome = self.recovery.on_ack(frame.ranges, frame.delay, now, not self._limited)
+        self.protection.on_acked(frame.ranges[0][1], now)
+        self._settle(outcome, now)
+
+    def _on_datagram(self, frame: frames.Datagram, path: Path, now: float) -> None:
+        if self.datagrams.receive(frame.data):
+            self._events.append(DatagramsReadable(self.key))
+
+    def _on_keep_alive(self, frame: frames.KeepAlive, path: Path, now: float) -> None:
+        if frame.identifier and len(self._control) < MAX_OUTSTANDING_CONTROL:
+            self._control.append((frames.KeepAliveAck(frame.identifier).encode(), None))
+
+    def _on_keep_alive_ack(self, frame: frames.KeepAliveAck, path: Path, now: float) -> None:
+        self.keep_alive.on_answer(frame.identifier)
+
+    def _on_session_close(self, frame: frames.SessionClose, path: Path, now: float) -> None:
+        self.peer_closed = (frame.code, frame.reason)
+
+    def _on_session_close_ack(self, frame: frames.SessionCloseAck, path: Path, now: float) -> None:
+        self.close_acknowledged = True
+
+    def _on_address_token(self, frame: frames.AddressToken, path: Path, now: float) -> None:
+        self.address_token = frame.token
+
+    def _on_path_challenge(self, frame: frames.PathChallenge, path: Path, now: float) -> None:
+        self.paths.on_challenge(frame.data, path, self.datagram_size)
+
+    def _on_path_response(self, frame: frames.PathResponse, path: Path, now: float) -> None:
+        before = self.paths.active
+        moved = self.paths.on_response(frame.data, frame.transport)
+        if moved is not None:
+            self._moved(before, moved, now)
+        self._plan_path_timer()
+
+    def _on_stream_frame(self, frame: frames.Frame, path: Path, now: float) -> None:
+        self.streams.receive_frame(frame, now)
+
+    def _on_tolerated(self, frame: frames.Frame, path: Path, now: float) -> None:
+        """Part of the protocol, of no use to this version: acknowledged and otherwise left alone."""
+
+    def send_datagram(self, data: bytes) -> bool:
+        """Queue an unreliable message; False where the queue is full.
+
+        :raises MessageTooLargeError: above :attr:`max_datagram`.
+        """
+        if len(data) > self.max_datagram:
+            raise MessageTooLargeError(
+                f"a DATAGRAM of {len(data)} bytes doesn't fit: this path carries {self.max_datagram}; "
+                "use a stream, or send less at once"
+            )
+        return self.datagrams.send(data)
+
+    # --- acknowledgements and losses
+
+    def _settle(self, outcome: Outcome, now: float) -> None:
+        streams = self.streams
+        for count, content in outcome.acked:
+            if type(content) is tuple:
+                streams.on_run_acked(content, count)
+            else:
+                for token in content:
+                    if token[0] in STREAM_FRAMES:
+                        streams.on_acked(token)
+                    else:
+                        self._control_acked(token)
+        for count, content in outcome.lost:
+            self._requeue(count, content)
+        if outcome.lost and self._observer is not None:
+            self._observer.packets_lost(self.key, sum(count for count, _ in outcome.lost), now)
+        streams.rtt_hint = self.rtt.smoothed
+        if self._paced:
+            self.pacer.set_rate(self.recovery.congestion.cwnd, self.rtt.smoothed, self.datagram_size, now)
+        self._charge()
+        self._plan_loss_timer()
+
+    def _requeue(self, count: int, content: Content) -> None:
+        if type(content) is tuple:
+            self.streams.on_run_lost(content, count)
+            return
+        for token in content:
+            if token[0] in STREAM_FRAMES:
+                self.streams.on_lost(token)
+            elif token[0] == FrameType.ACK:
+                self._prune_asked = False
+            elif (frame := self._control_frames.get(token[1])) is not None:
+                self._control.append((frame, token))
+
+    def _control_acked(self, token: Token) -> None:
+        if token[0] == FrameType.ACK:
+            # The peer has seen an ACK of everything up to here, so nothing below needs telling again.
+            self.received.raise_floor(token[1])
+            self._prune_asked = False
+        else:
+            self._control_frames.pop(token[1], None)
+
+    def queue_control(self, frame: bytes, kind: FrameType) -> None:
+        """Send a frame that no other room owns, again and again until it is acknowledged."""
+        self._serial += 1
+        self._control_frames[self._serial] = frame
+        self._control.append((frame, (kind, self._serial)))
+
+    def send_keep_alive(self, now: float) -> None:
+        """Ask whether the peer is there; a lost question is repeated by PTO."""
+        self.queue_control(frames.KeepAlive(self.keep_alive.take(now)).encode(), FrameType.KEEP_ALIVE)
+
+    def handle_loss_timer(self, now: float) -> None:
+        """The loss timer or a PTO fired."""
+        outcome = self.recovery.handle_timer(now)
+        self._probes = max(self._probes, outcome.probes)
+        self._settle(outcome, now)
+        if self._probes and not self._has_work():
+            for count, content in self.recovery.oldest_unacked(self._probes):
+                self._requeue(count, content)
+
+    def acknowledge_now(self) -> None:
+        """The ACK timer fired."""
+        self._ack_due = self._ack_pending > 0
+
+    @property
+    def max_datagram(self) -> int:
+        """The longest DATAGRAM the path carries now, in bytes."""
+        return self.datagram_size - OVERHEAD - DATAGRAM_OVERHEAD
+
+    # --- what leaves
+
+    def _has_work(self) -> bool:
+        return bool(self._control or self.datagrams.outgoing or self.streams.wants_to_send)
+
+    def poll(self, now: float, max_segments: int) -> Transmit | None:
+        """The next batch, or None where there is nothing to say or nothing may be said now."""
+        probe = self.paths.poll_probe(now, self.pto)
+        if probe is not None:
+            self._plan_path_timer()
+            return self._seal_probe(probe, now)
+        size = self.datagram_size
+        if self._probes or self._has_work():
+            limit = self._allowance(size, max_segments, now)
+        else:
+            limit = 0
+            self._limited = False
+        if not limit and not self._ack_due:
+            return None
+        batch = Batch(size - OVERHEAD, limit or 1)
+        if self._ack_pending:
+            self._add_ack(batch, now)
+        if limit:
+            self._fill(batch, now)
+        batch.finish()
+        return self.seal(batch, self.paths.active, now) if batch.plains else None
+
+    def _fill(self, batch: Batch, now: float) -> None:
+        control = self._control
+        while control and batch.add(*control[0]):
+            control.popleft()
+        self.datagrams.fill(batch)
+        self.streams.fill(batch, now)
+        if self._probes:
+            if not batch.eliciting:
+                batch.add(frames.KeepAlive(0).encode(), (FrameType.KEEP_ALIVE, 0))
+            self._probes = max(0, self._probes - len(batch.plains) - batch.open_packet)
+
+    def _add_ack(self, batch: Batch, now: float) -> None:
+        ranges = self.received.newest()
+        if not batch.add(frames.encode_ack(ranges, int((now - self._largest_at) * 1e6))):
+            return
+        if len(ranges) > RANGES_WORTH_PRUNING and not self._prune_asked:
+            self._prune_asked = batch.add(frames.KeepAlive(0).encode(), (FrameType.ACK, ranges[0][1]))
+        self._ack_pending = 0
+        self._ack_due = False
+        self.timers.cancel(Timer.ACK)
+
+    def _allowance(self, size: int, max_segments: int, now: float) -> int:
+        """How many packets of ``size`` bytes may leave now: cwnd, the remote's buffer, pacing, one system call."""
+        most = min(max_segments, MAX_DATAGRAM // size)
+        window = (self.recovery.congestion.cwnd - self.recovery.bytes_in_flight) // size
+        budget = self.budget
+        room = (budget.limit - budget.used) // truesize(size)
+        if room < 1 and self._charged < truesize(size):
+            room = 1  # nobody starves: each session may keep one packet in flight
+        elif room < min(most, window):
+            budget.blocked.add(self.key)
+        self._limited = window < most and window <= room
+        limit = min(most, window, room)
+        if limit > 0 and self._paced:
+            limit = min(limit, self.pacer.budget(now) // size)
+            if limit <= 0 and (at := self.pacer.next_time(size, now)) is not None:
+                self.timers.set(Timer.PACING, at)
+        return max(limit, min(self._probes, most), 0)
+
+    def seal(self, batch: Batch, path: Path, now: float) -> Transmit:
+        """Number, seal and record a finished batch that holds at least one packet."""
+        protection = self.protection
+        if protection.next_number >= self._skip_at:
+            self.recovery.skip(protection.next_number)
+            protection.next_number += 1
+            self._plan_skip()
+        plains = batch.plains
+        first = number = protection.next_number
+        data = protection.seal(plains, self.peer_mask, now)
+        size = len(plains[0]) + OVERHEAD
+        on_sent = self.recovery.on_sent
+        for count, content in batch.records:
+            packet = size if type(content) is tuple else len(plains[number - first]) + OVERHEAD
+            on_sent(number, count, packet, content, now)
+            number += count
+        self.bytes_sent += len(data)
+        self.packets_sent += len(plains)
+        if self._paced:
+            self.pacer.on_sent(len(data), now)
+        if self._observer is not None:
+            self._observer.packets_sent(self.key, first, len(plains), len(data), now)
+        self._charge()
+        self._plan_loss_timer()
+        return Transmit(data, path, size)
+
+    def _seal_probe(self, probe: Probe, now: float) -> Transmit:
+        frame: bytes
+        if probe.challenge is not None:
+            frame, kind = frames.PathChallenge(probe.challenge).encode(), FrameType.PATH_CHALLENGE
+        else:
+            transport = PathTransport(TRANSPORT_CODES[probe.path.transport])
+            frame, kind = frames.PathResponse(probe.response or b"", transport).encode(), FrameType.PATH_RESPONSE
+        batch = Batch(probe.limit - OVERHEAD, 1)
+        # A path under validation has no place in loss recovery: the timer repeats challenges, the peer its own.
+        batch.add(frame)
+        batch.finish(pad=True)
+        return self.seal(batch, probe.path, now)
+
+    # --- plans
+
+    @property
+    def pto(self) -> float:
+        """One probe timeout in seconds, without backoff (RFC 9002 section 6.2.1)."""
+        return self.rtt.pto_base(self.recovery.max_ack_delay)
+
+    def _charge(self) -> None:
+        """Keep the remote socket's budget in step with what is in flight."""
+        size = self.datagram_size
+        charge = self.recovery.bytes_in_flight * truesize(size) // size
+        self.budget.used += charge - self._charged
+        self._charged = charge
+
+    def _plan_skip(self) -> None:
+        self._skip_at = self.protection.next_number + SKIP_LEAST + self._entropy(1)[0] * SKIP_SPREAD // 256
+
+    def _plan_loss_timer(self) -> None:
+        at = self.recovery.deadline()
+        if at is None:
+            self.timers.cancel(Timer.LOSS)
+        else:
+            self.timers.set(Timer.LOSS, at)
+        self.protection.pto = self.pto
+
+    def _plan_path_timer(self) -> None:
+        at = self.paths.next_timer()
+        if at is None:
+            self.timers.cancel(Timer.PATH)
+        else:
+            self.timers.set(Timer.PATH, at)
+
+    def handle_path_timer(self, now: float) -> None:
+        """A challenge is due again, or had its tries."""
+        self.paths.handle_timer(now)
+        self._plan_path_timer()
+
+    def release(self) -> None:
+        """Give back what this session held of the remote's budget."""
+        self.budget.used -= self._charged
+        self._charged = 0
+
+
+_HANDLERS: Final[dict[type, Callable[..., None]]] = {
+    frames.Data: Channel._on_data,
+    frames.Ack: Channel._on_ack,
+    frames.KeepAlive: Channel._on_keep_alive,
+    frames.KeepAliveAck: Channel._on_keep_alive_ack,
+    frames.Datagram: Channel._on_datagram,
+    frames.SessionClose: Channel._on_session_close,
+    frames.SessionCloseAck: Channel._on_session_close_ack,
+    frames.AddressToken: Channel._on_address_token,
+    frames.PathChallenge: Channel._on_path_challenge,
+    frames.PathResponse: Channel._on_path_response,
+}
+_HANDLERS.update(
+    dict.fromkeys(
+        (frames.StreamOpen, frames.StreamClose, frames.StreamStop, frames.MaxData, frames.MaxStreamData,
+         frames.MaxStreams, frames.Blocked), Channel._on_stream_frame
+    )
+)  # fmt: skip
+_HANDLERS.update(
+    dict.fromkeys(
+        (frames.Error, frames.NewCid, frames.RetireCid, frames.Ticket, frames.ResumeState, frames.Dht),
+        Channel._on_tolerated,
+    )
+)

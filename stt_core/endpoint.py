@@ -1,0 +1,490 @@
+"""Many sessions behind one socket: routing, accepting, retrying, resetting.
+
+Rule: an endpoint owns its sessions. Whoever embeds it feeds datagrams and the time, sends what it is given, and never
+ferries anything between sessions. No call scans all sessions: those with something to say stand in a queue, those
+that wait stand in a heap, and a heap entry may be early but never late.
+
+The order of a turn: ``receive_datagrams`` (as many as there are, bounded) and ``handle_timer``, then ``next_event``
+until None, then ``poll_transmit`` until None, then wait until ``next_timer()`` or for the socket. Nothing here raises
+on what the network sent.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections import deque
+from collections.abc import Hashable
+from dataclasses import dataclass, fields
+from functools import lru_cache
+from heapq import heapify, heappop, heappush
+from itertools import count, groupby
+from struct import Struct
+
+from stt_core.channel import OVERHEAD, RemoteBudget
+from stt_core.config import EndpointConfig
+from stt_core.crypto import Crypto
+from stt_core.errors import ErrorCode, StateError
+from stt_core.events import AnyEvent, PeerRejected
+from stt_core.handshake import PENDING_LIFETIME, Accepted, Initiator, Refused, Responder
+from stt_core.handshake.limits import TargetBudget, TokenBucket
+from stt_core.packet import HandshakeType
+from stt_core.parameters import TransportParameters
+from stt_core.session import Context, Session
+from stt_core.state import SessionState
+from stt_core.types import Entropy, Observer, Path, Role, SessionKey, Transmit
+
+CID_SIZE = 8
+RESET_TOKEN_SIZE = 16
+SMALLEST_RESET = OVERHEAD + RESET_TOKEN_SIZE
+"""A reset is as long as a small packet, so that nobody can tell it from one."""
+MAX_REPLIES = 1024
+"""Stateless answers that wait for the socket; above it they are dropped, as a full socket would."""
+
+_FOR_RESPONDER = (HandshakeType.HELLO, HandshakeType.AUTH_PROOF)
+
+
+@dataclass(slots=True)
+class EndpointStatistics:
+    """Counters since the endpoint was made. Datagrams unless the name says otherwise."""
+
+    received: int = 0
+    sent: int = 0
+    malformed: int = 0
+    unknown_cid: int = 0
+    resets_sent: int = 0
+    resets_received: int = 0
+    sessions_opened: int = 0
+    sessions_refused: int = 0
+
+
+@lru_cache(maxsize=64)
+def _columns(segment: int) -> tuple[Struct, Struct]:
+    """How to cut a batch of equal protected packets: (first byte + cid, wire number) and (header, ciphertext)."""
+    return Struct(f">9sI{segment - 13}x"), Struct(f">13s{segment - 13}s")
+
+
+class Endpoint:
+    """Sessions over one socket (or several: a path names its transport).
+
+    ``entropy`` gives random bytes, ``crypto`` the primitives (``stt_backends.pyca.PycaCrypto``). ``wall_offset`` is
+    wall-clock time minus the monotonic time all calls are given. The same entropy, inputs and times give the same
+    datagrams out.
+    """
+
+    def __init__(
+        self,
+        config: EndpointConfig,
+        *,
+        crypto: Crypto,
+        entropy: Entropy,
+        wall_offset: float = 0.0,
+        observer: Observer | None = None,
+    ) -> None:
+        self.config = config
+        self.wall_offset = wall_offset
+        self._entropy = entropy
+        self._context = Context(
+            config=config,
+            crypto=crypto,
+            entropy=entropy,
+            observer=observer,
+            budget_for=self._budget_for,
+            on_established=self._on_established,
+        )
+        self._reset_key = (
+            entropy(32) if config.node_seed is None else hmac.digest(config.node_seed, b"STT1 reset key", "sha256")
+        )
+        self._responder: Responder | None = None
+        self._targets = None if config.rate_limits is None else TargetBudget(config.rate_limits)
+        self._resets = None if config.rate_limits is None else TokenBucket(config.rate_limits.resets_per_second, 10)
+        self._sessions: dict[SessionKey, Session] = {}
+        self._live: set[SessionKey] = set()
+        self._routes: dict[bytes, Session] = {}
+        self._reset_tokens: dict[bytes, Session] = {}
+        self._budgets: dict[Path, RemoteBudget] = {}
+        self._connecting: dict[Path, set[SessionKey]] = {}
+        self._replies: deque[Transmit] = deque()
+        self._heap: list[tuple[float, int, Session]] = []
+        self._order = count()
+        self._keys = count(1)
+        self._counters = EndpointStatistics()
+
+    # --- getters
+
+    @property
+    def idle(self) -> bool:
+        """Whether no session is alive and nothing waits to be sent (a closed session's last seconds don't count)."""
+        return not (self._live or self._replies or self._context.ready)
+
+    def session(self, key: SessionKey) -> Session:
+        """The session of that key.
+
+        :raises LookupError: where it is over and forgotten. Hold on to the object to read what it still has.
+        """
+        try:
+            return self._sessions[key]
+        except KeyError:
+            raise LookupError(f"no session {key}: it is over, or never was") from None
+
+    def sessions(self) -> list[Session]:
+        """All sessions that are established, in the order they were made."""
+        return [self._sessions[key] for key in sorted(self._live) if self._sessions[key].state in _ESTABLISHED]
+
+    def statistics(self) -> dict[str, int]:
+        """Counters of this endpoint and its handshake by name."""
+        counters = {item.name: getattr(self._counters, item.name) for item in fields(self._counters)}
+        if self._responder is not None:
+            counters.update({f"handshake_{name}": value for name, value in self._responder.statistics().items()})
+        counters["sessions"] = len(self._live)
+        return counters
+
+    # --- commands
+
+    def connect(
+        self,
+        address: Hashable,
+        *,
+        now: float,
+        peer_node_id: bytes | None = None,
+        peer_key: bytes | None = None,
+        timeout: float | None = None,
+        transport: str = "udp",
+    ) -> SessionKey:
+        """Begin a session; ``SessionEstablished`` or ``HandshakeFailed`` tells how it went.
+
+        ``peer_node_id`` names who must answer: another name there is as a wrong seed. ``peer_key`` is the peer's
+        32-byte identity key, where it must prove one. ``timeout`` in seconds, by default ``handshake_timeout``.
+
+        :raises StateError: at ``max_sessions``.
+        """
+        if len(self._live) >= self.config.max_sessions:
+            raise StateError(f"max_sessions is {self.config.max_sessions} and all are in use: close one, or raise it")
+        path = Path(transport, address)
+        cid = self._new_cid()
+        targets = self._targets
+        initiator = Initiator(
+            config=self.config,
+            crypto=self._context.crypto,
+            entropy=self._entropy,
+            local_cid=cid,
+            parameters=self._parameters(cid),
+            now=now,
+            peer_node_id=peer_node_id,
+            peer_key=peer_key,
+            address_token=self._context.address_tokens.get(path, b""),
+            timeout=self.config.handshake_timeout if timeout is None else timeout,
+            allow_proof=(lambda at: True) if targets is None else (lambda at: targets.allow(path, at)),
+        )
+        session = self._add(Role.INITIATOR, path, cid)
+        self._connecting.setdefault(path, set()).add(session.key)
+        session.start(initiator, now)
+        self._touch(session)
+        return session.key
+
+    def close(self, code: int = ErrorCode.NO_ERROR, reason: str = "", *, linger: float = 0.0) -> None:
+        """Close all sessions, as :meth:`Session.close` does each."""
+        for key in sorted(self._live):
+            session = self._sessions[key]
+            session.close(code, reason, linger=linger)
+            self._touch(session)
+
+    # --- what happened
+
+    def receive_datagram(self, data: bytes | bytearray | memoryview, path: Path, now: float) -> None:
+        """One datagram arrived on ``path``."""
+        self._counters.received += 1
+        if not data:
+            self._counters.malformed += 1
+        elif data[0] & 0xC0 == 0x40:
+            self._receive_protected(bytes(data), path, now)
+        elif data[0] & 0xC0 == 0xC0:
+            self._receive_handshake(bytes(data), path, now)
+        else:
+            self._counters.malformed += 1
+
+    def receive_datagrams(
+        self, buffer: bytes | bytearray | memoryview, segment_size: int, path: Path, now: float
+    ) -> None:
+        """A batch arrived: datagrams of ``segment_size`` bytes back to back, the last may be shorter.
+
+        ``buffer`` may be reused as soon as this returns.
+        """
+        size = len(buffer)
+        whole = size // segment_size if segment_size > OVERHEAD else 0
+        done = 0
+        if whole > 1 and buffer[0] & 0xC0 == 0x40:
+            done = whole * segment_size
+            self._counters.received += whole
+            self._receive_columns(memoryview(buffer)[:done], segment_size, path, now)
+        for start in range(done, size, max(segment_size, 1)):
+            self.receive_datagram(buffer[start : start + segment_size], path, now)
+
+    def _receive_columns(self, buffer: memoryview, segment: int, path: Path, now: float) -> None:
+        by_head, by_body = _columns(segment)
+        names, wires = zip(*by_head.iter_unpack(buffer), strict=True)
+        aads, ciphertexts = zip(*by_body.iter_unpack(buffer), strict=True)
+        start = 0
+        if names.count(names[0]) == len(names):
+            self._receive_run(names[0], wires, aads, ciphertexts, path, now)
+            return
+        for name, group in groupby(names):
+            stop = start + sum(1 for _ in group)
+            self._receive_run(name, wires[start:stop], aads[start:stop], ciphertexts[start:stop], path, now)
+            start = stop
+
+    def _receive_run(
+        self,
+        name: bytes,
+        wires: tuple[int, ...],
+        aads: tuple[bytes, ...],
+        ciphertexts: tuple[bytes, ...],
+        path: Path,
+        now: float,
+    ) -> None:
+        session = self._routes.get(name[1:])
+        mask = None if session is None else session.masks.get(name[1:])
+        if session is None or mask is None:
+            for aad, ciphertext in zip(aads, ciphertexts, strict=True):
+                self._receive_unknown(aad + ciphertext, path, now)
+            return
+        session.receive_run(name[0], wires, aads, ciphertexts, mask, path, now)
+        self._touch(session)
+
+    def _receive_protected(self, data: bytes, path: Path, now: float) -> None:
+        cid = data[1:9]
+        session = self._routes.get(cid)
+        mask = None if session is None else session.masks.get(cid)
+        if session is None or mask is None:
+            self._receive_unknown(data, path, now)
+            return
+        session.receive_one(data, mask, path, now)
+        self._touch(session)
+
+    def _receive_unknown(self, data: bytes, path: Path, now: float) -> None:
+        """A packet of no session here: perhaps the peer's reset, else perhaps worth one of ours."""
+        self._counters.unknown_cid += 1
+        session = self._reset_tokens.get(data[-RESET_TOKEN_SIZE:])
+        if session is not None:
+            self._counters.resets_received += 1
+            session.receive_reset(now)
+            self._touch(session)
+            return
+        # Smaller than its trigger, so that two endpoints without state can't keep each other busy (RFC 9000 10.3.3).
+        if len(data) <= SMALLEST_RESET or (self._resets is not None and not self._resets.take(now)):
+            return
+        self._counters.resets_sent += 1
+        noise = self._entropy(SMALLEST_RESET - RESET_TOKEN_SIZE)
+        reset = bytes((0x40 | noise[0] & 4,)) + noise[1:] + self._reset_token(data[1:9])
+        self._reply(reset, path)
+
+    def _receive_handshake(self, data: bytes, path: Path, now: float) -> None:
+        if data[0] & 0x3F in _FOR_RESPONDER:
+            if self.config.accept:
+                self._answer(data, path, now)
+            return
+        session = self._routes.get(data[5:13])
+        if session is None:
+            self._counters.malformed += 1
+            return
+        session.receive_handshake(data, now)
+        self._touch(session)
+
+    def _answer(self, data: bytes, path: Path, now: float) -> None:
+        responder = self._responder_at(now)
+        outcome = responder.receive_packet(data, path, now)
+        if isinstance(outcome, bytes):
+            self._reply(outcome, path)
+        elif isinstance(outcome, Refused):
+            self._counters.sessions_refused += 1
+            self._context.events.append(PeerRejected(outcome.error, path))
+            if outcome.reply is not None:
+                self._reply(outcome.reply, path)
+        elif isinstance(outcome, Accepted):
+            session = self._add(Role.RESPONDER, path, outcome.result.local_cid)
+            session.start_accepted(outcome.result, PENDING_LIFETIME, now)
+            self._reply(outcome.final, path)
+            self._touch(session)
+
+    def receive_unreachable(self, path: Path, now: float) -> None:
+        """The network reported that nothing listens at ``path`` (ICMP port unreachable)."""
+        for key in sorted(self._connecting.get(path, ())):
+            session = self._sessions[key]
+            session.receive_unreachable(now)
+            self._touch(session)
+
+    def handle_timer(self, now: float) -> None:
+        """Act on whatever is due at ``now``; harmless when nothing is."""
+        if self._responder is not None:
+            self._responder.handle_timer(now)
+        heap = self._heap
+        while heap and heap[0][0] <= now:
+            at, _, session = heappop(heap)
+            if session.finished or session.scheduled_at != at:
+                continue
+            session.scheduled_at = None
+            due = session.next_timer()
+            if due is not None and due <= now:
+                session.handle_timer(now)
+            self._touch(session)
+
+    # --- what to do
+
+    def next_event(self) -> AnyEvent | None:
+        """The oldest event not yet taken, or None."""
+        events = self._context.events
+        return events.popleft() if events else None
+
+    def poll_transmit(self, now: float, max_segments: int = 64) -> Transmit | None:
+        """The next datagrams to send, at most ``max_segments`` of them; None once there are none.
+
+        Sessions take turns, a batch each.
+        """
+        if self._replies:
+            self._counters.sent += 1
+            return self._replies.popleft()
+        ready = self._context.ready
+        while ready:
+            session = ready[0]
+            transmit = session.poll_transmit(now, max_segments)
+            if transmit is None:
+                ready.popleft()
+                session.queued = False
+                self._touch(session)
+            else:
+                self._counters.sent += -(-len(transmit.data) // transmit.segment_size)
+                if len(ready) > 1:
+                    ready.rotate(-1)
+                return transmit
+        return None
+
+    def next_timer(self) -> float | None:
+        """When to call :meth:`handle_timer`, monotonic seconds; None for never. Poll for datagrams first."""
+        responder = None if self._responder is None else self._responder.next_timer()
+        if not self._heap:
+            return responder
+        at = self._heap[0][0]
+        return at if responder is None else min(at, responder)
+
+    # --- book-keeping
+
+    def _add(self, role: Role, path: Path, cid: bytes) -> Session:
+        session = Session(self._context, SessionKey(next(self._keys)), role, path, cid)
+        self._sessions[session.key] = session
+        self._live.add(session.key)
+        self._routes[cid] = session
+        return session
+
+    def _touch(self, session: Session) -> None:
+        """After anything happened to a session: forget it, or see to its timer and to those it held up."""
+        if session.state is SessionState.CLOSED and session.key in self._live:
+            self._live.discard(session.key)
+            self._no_longer_connecting(session)
+        if session.finished:
+            self._remove(session)
+            return
+        at = session.next_timer()
+        if at is not None and (session.scheduled_at is None or at < session.scheduled_at):
+            session.scheduled_at = at
+            heappush(self._heap, (at, next(self._order), session))
+            if len(self._heap) > 64 + 4 * len(self._sessions):
+                self._compact()
+        budget = session.budget
+        if budget is not None and budget.blocked and budget.used < budget.limit:
+            for key in sorted(budget.blocked):
+                if key in self._sessions:
+                    self._sessions[key].mark_ready()
+            budget.blocked.clear()
+
+    def _compact(self) -> None:
+        """Drop heap entries that a sooner one of the same session has made void."""
+        self._heap = [entry for entry in self._heap if not entry[2].finished and entry[2].scheduled_at == entry[0]]
+        heapify(self._heap)
+
+    def _remove(self, session: Session) -> None:
+        if self._sessions.pop(session.key, None) is None:
+            return
+        for cid in (session.local_cid, *session.masks):
+            self._routes.pop(cid, None)
+        if session.peer_reset_token is not None:
+            self._reset_tokens.pop(session.peer_reset_token, None)
+        budget = session.budget
+        if budget is not None:
+            budget.sessions -= 1
+            if not budget.sessions:
+                self._budgets = {path: kept for path, kept in self._budgets.items() if kept is not budget}
+
+    def _no_longer_connecting(self, session: Session) -> None:
+        connecting = self._connecting.get(session.first_path)
+        if connecting is not None:
+            connecting.discard(session.key)
+            if not connecting:
+                del self._connecting[session.first_path]
+
+    def _on_established(self, session: Session, now: float) -> None:
+        """A session of ours has keys both sides hold."""
+        self._counters.sessions_opened += 1
+        if session.peer_reset_token is not None:
+            self._reset_tokens[session.peer_reset_token] = session
+        if session.role is Role.INITIATOR:
+            self._no_longer_connecting(session)
+            if self._targets is not None:
+                self._targets.clear(session.first_path)
+        else:
+            responder = self._responder_at(now)
+            responder.forget(session.local_cid, now)
+            session.send_address_token(responder.address_token(session.first_path, now))
+
+    def _budget_for(self, path: Path, hint: int) -> RemoteBudget:
+        budget = self._budgets.get(path)
+        if budget is None:
+            budget = self._budgets[path] = RemoteBudget(hint)
+        budget.limit = hint // 2
+        budget.sessions += 1
+        return budget
+
+    def _responder_at(self, now: float) -> Responder:
+        """The responder, made when first needed: its keys have an age, and this is the first call with a time."""
+        if self._responder is None:
+            self._responder = Responder(
+                config=self.config,
+                crypto=self._context.crypto,
+                entropy=self._entropy,
+                now=now,
+                new_cid=self._new_cid,
+                parameters_for=self._parameters,
+                admit=self._has_room,
+            )
+        return self._responder
+
+    def _has_room(self) -> bool:
+        return len(self._live) < self.config.max_sessions
+
+    def _new_cid(self) -> bytes:
+        cid = self._entropy(CID_SIZE)
+        while cid in self._routes:
+            cid = self._entropy(CID_SIZE)
+        return cid
+
+    def _reset_token(self, cid: bytes) -> bytes:
+        return hmac.digest(self._reset_key, cid, "sha256")[:RESET_TOKEN_SIZE]
+
+    def _parameters(self, cid: bytes) -> TransportParameters:
+        config = self.config
+        return TransportParameters(
+            initial_max_data=config.session_window,
+            initial_max_stream_data=config.stream_window,
+            max_streams=config.max_streams,
+            max_udp_payload=config.max_udp_payload,
+            receive_buffer_hint=config.receive_buffer_hint,
+            ack_delay=config.max_ack_delay,
+            idle_timeout=config.keep_alive_timeout,
+            max_message=config.max_message,
+            reset_token=self._reset_token(cid),
+        )
+
+    def _reply(self, data: bytes, path: Path) -> None:
+        if len(self._replies) < MAX_REPLIES:
+            self._replies.append(Transmit(data, path, len(data)))
+
+
+_ESTABLISHED = (SessionState.ESTABLISHED, SessionState.CLOSING)

@@ -1,0 +1,52 @@
+"""Liveness: when to send KEEP_ALIVE, and when a silent peer is dead (chapter, "Keep-Alive Mechanism").
+
+Rule: only received, authenticated packets count as life. Our own probes never push the deadline back, whatever the
+network does to the answers.
+"""
+
+from __future__ import annotations
+
+
+class KeepAlive:
+    """One session's liveness. All times are monotonic seconds.
+
+    A keep-alive is due ``interval`` after the peer was last heard, and again every ``interval`` of silence; after
+    ``timeout`` of silence the peer is dead. A side that is being talked to need not ask whether anyone is there, so
+    of two idle peers one asks and one answers, and both NAT mappings stay fresh.
+    """
+
+    __slots__ = ("_asked", "_serial", "answered", "interval", "last_heard", "timeout")
+
+    def __init__(self, interval: float, timeout: float, now: float) -> None:
+        self.interval = interval
+        self.timeout = timeout
+        self.last_heard = now
+        self._asked = now
+        self._serial = 0
+        self.answered = 0
+        """How many KEEP_ALIVE_ACKs came back."""
+
+    def on_authenticated(self, now: float) -> None:
+        """A packet opened under the session's keys."""
+        self.last_heard = now
+
+    def next_due(self) -> float:
+        """When the next KEEP_ALIVE should leave."""
+        return max(self.last_heard, self._asked) + self.interval
+
+    def dead_at(self) -> float:
+        """When silence becomes death."""
+        return self.last_heard + self.timeout
+
+    def take(self, now: float) -> int:
+        """Note that a KEEP_ALIVE leaves now, and return its id."""
+        self._asked = now
+        self._serial = (self._serial + 1) & 0xFFFF_FFFF
+        return self._serial
+
+    def on_answer(self, serial: int) -> bool:
+        """A KEEP_ALIVE_ACK; False where it answers nothing we asked (old, or made up), which is harmless."""
+        if serial != self._serial:
+            return False
+        self.answered += 1
+        return True

@@ -1,0 +1,652 @@
+"""One session's life: INIT, HANDSHAKING, ESTABLISHED, CLOSING, CLOSED (chapter, "Session Lifecycle").
+
+Rule: orchestration only. The handshake, the packets and the farewell live in rooms of their own; here is decided
+which of them speaks, what their outcome means, and what the application may ask for. This is the one place that
+catches a :class:`Violation`: an authenticated peer broke the rules, and the session ends with its code and reason.
+
+A session has four kinds of methods, and is driven by its endpoint in this order: what happened goes in
+(``receive_*``, ``handle_timer``), the application gives commands (``open_stream``, ``send_message``, ``close`` …),
+then what to do comes out (``poll_transmit``, ``next_timer``, and events in the endpoint's queue). The rest are getters.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from stt_core import frames
+from stt_core.channel import OVERHEAD, Channel, RemoteBudget
+from stt_core.closing import Farewell
+from stt_core.config import EndpointConfig
+from stt_core.crypto import Crypto
+from stt_core.errors import (
+    CloseReason,
+    ErrorCode,
+    SessionClosedError,
+    StateError,
+    STTError,
+    Violation,
+)
+from stt_core.events import AnyEvent, HandshakeFailed, SessionClosed, SessionEstablished
+from stt_core.frames import FrameType
+from stt_core.handshake import HandshakeResult, Initiator
+from stt_core.keys import CidMask
+from stt_core.packing import Batch
+from stt_core.state import SESSION, SessionState, SessionTrigger, advance
+from stt_core.streams import StreamInfo, StreamMap
+from stt_core.timers import Timer, Timers
+from stt_core.types import Entropy, Observer, Path, Role, SessionKey, StreamMode, Transmit
+
+READ_SIZE = 61_440
+"""Default of ``read``: just under the size at which a fresh buffer costs page faults."""
+
+
+@dataclass(slots=True)
+class Context:
+    """What all sessions of one endpoint share."""
+
+    config: EndpointConfig
+    crypto: Crypto
+    entropy: Entropy
+    observer: Observer | None
+    budget_for: Callable[[Path, int], RemoteBudget]
+    on_established: Callable[[Session, float], None]
+    events: deque[AnyEvent] = field(default_factory=deque)
+    ready: deque[Session] = field(default_factory=deque)
+    address_tokens: OrderedDict[Path, bytes] = field(default_factory=OrderedDict)
+
+
+@dataclass(frozen=True, slots=True)
+class SessionStatistics:
+    """A snapshot. Sizes in bytes (datagrams as sent, without UDP and IP headers), times in seconds."""
+
+    bytes_sent: int
+    bytes_received: int
+    packets_sent: int
+    packets_received: int
+    packets_lost: int
+    packets_forged: int
+    datagrams_dropped: int
+    rtt: float
+    rtt_variance: float
+    rtt_minimum: float
+    cwnd: int
+    bytes_in_flight: int
+    datagram_size: int
+    keep_alives_answered: int
+
+    @property
+    def loss(self) -> float:
+        """The share of sent packets that were declared lost, 0 to 1."""
+        return self.packets_lost / self.packets_sent if self.packets_sent else 0.0
+
+
+class Session:
+    """See the module's text. Made by :class:`~stt_core.endpoint.Endpoint` only."""
+
+    __slots__ = (
+        "_channel", "_close_request", "_context", "_error", "_farewell", "_initiator", "_result", "_timers",
+        "finished", "key", "local_cid", "masks", "peer_reset_token", "queued", "role", "scheduled_at", "state",
+        "_path",
+    )  # fmt: skip
+
+    def __init__(self, context: Context, key: SessionKey, role: Role, path: Path, local_cid: bytes) -> None:
+        self._context = context
+        self.key = key
+        self.role = role
+        self.local_cid = local_cid
+        self.state = SessionState.INIT
+        self.masks: dict[bytes, CidMask] = {}
+        """Our connection ids, and how packets to each are masked; empty before there are keys."""
+        self.peer_reset_token: bytes | None = None
+        self.finished = False
+        """Set when the session can be forgotten: it is closed and has lingered long enough."""
+        self.queued = False
+        self.scheduled_at: float | None = None
+        """The endpoint's own notes: whether this is in its ready queue, and where in its timer heap."""
+        self._path = path
+        self._timers = Timers()
+        self._initiator: Initiator | None = None
+        self._result: HandshakeResult | None = None
+        self._channel: Channel | None = None
+        self._farewell: Farewell | None = None
+        self._close_request: tuple[int, str, float] | None = None
+        self._error: STTError | None = None
+
+    def __repr__(self) -> str:
+        return f"<Session {self.session_id.hex() or self.key} {self.state.value} {self.role.name.lower()}>"
+
+    # --- getters
+
+    @property
+    def session_id(self) -> bytes:
+        """8 bytes, the same on both sides; public, for logs and the API. Empty before the handshake is done."""
+        return self._result.session_id if self._result else b""
+
+    @property
+    def peer_node_id(self) -> bytes:
+        """The label the peer gave itself; any holder of the seed can claim any label. Empty before the handshake."""
+        return self._result.peer_node_id if self._result else b""
+
+    @property
+    def peer_identity_key(self) -> bytes | None:
+        """The peer's proven Ed25519 public key, 32 bytes, where it has one."""
+        return self._result.peer_identity_key if self._result else None
+
+    @property
+    def path(self) -> Path:
+        """Where packets go now."""
+        return self._channel.paths.active if self._channel else self._path
+
+    @property
+    def first_path(self) -> Path:
+        """Where the session was made."""
+        return self._path
+
+    @property
+    def budget(self) -> RemoteBudget | None:
+        """What this session shares with all others to the same socket; None before there are keys."""
+        return self._channel.budget if self._channel else None
+
+    @property
+    def error(self) -> STTError | None:
+        """Why the session is over; None while it lives."""
+        return self._error
+
+    @property
+    def max_datagram_size(self) -> int:
+        """The longest DATAGRAM the path carries now, in bytes; may change with the path."""
+        return self._require_channel().max_datagram
+
+    def statistics(self) -> SessionStatistics:
+        """What was sent, received and measured so far.
+
+        :raises StateError: before the handshake is done.
+        """
+        channel = self._require_channel()
+        rtt = channel.rtt
+        return SessionStatistics(
+            bytes_sent=channel.bytes_sent,
+            bytes_received=channel.bytes_received,
+            packets_sent=channel.packets_sent,
+            packets_received=channel.packets_received,
+            packets_lost=channel.recovery.packets_lost,
+            packets_forged=channel.protection.failed,
+            datagrams_dropped=channel.datagrams.dropped,
+            rtt=rtt.smoothed,
+            rtt_variance=rtt.variance,
+            rtt_minimum=rtt.minimum,
+            cwnd=channel.recovery.congestion.cwnd,
+            bytes_in_flight=channel.recovery.bytes_in_flight,
+            datagram_size=channel.datagram_size,
+            keep_alives_answered=channel.keep_alive.answered,
+        )
+
+    # --- the handshake, driven by the endpoint
+
+    def start(self, initiator: Initiator, now: float) -> None:
+        """Begin to connect."""
+        self._initiator = initiator
+        self.state = advance(SESSION, self.state, SessionTrigger.START)
+        self._after_handshake_step(now)
+
+    def start_accepted(self, result: HandshakeResult, pending: float, now: float) -> None:
+        """Wait for the first packet under the new keys, at most ``pending`` seconds: only that proves the initiator
+        got our FINAL, and that its AUTH_PROOF was no replay."""
+        self.state = advance(SESSION, self.state, SessionTrigger.START)
+        self._open_channel(result, now)
+        self._timers.set(Timer.HANDSHAKE, now + pending)
+
+    def receive_handshake(self, data: bytes, now: float) -> None:
+        """A handshake packet for this initiator."""
+        if self._initiator is not None:
+            self._initiator.receive_packet(data, now)
+            self._after_handshake_step(now)
+
+    def receive_unreachable(self, now: float) -> None:
+        """The network says nothing listens there. Unauthenticated: it can only hurry a connect, not end a session."""
+        if self._initiator is not None:
+            self._initiator.receive_unreachable(now)
+            self._after_handshake_step(now)
+
+    def _after_handshake_step(self, now: float) -> None:
+        initiator = self._initiator
+        if initiator is None:
+            return
+        if initiator.failure is not None:
+            self._initiator = None
+            self._error = initiator.failure
+            self._context.events.append(HandshakeFailed(self.key, initiator.failure, self._path))
+            self._forget(SessionTrigger.LOST)
+            return
+        if initiator.result is not None:
+            self._initiator = None
+            self._timers.clear()
+            channel = self._open_channel(initiator.result, now)
+            self._established(now)
+            # The responder reports and starts nothing before it opens a packet of ours: send one, until acked.
+            channel.send_keep_alive(now)
+        else:
+            self._set(Timer.HANDSHAKE, initiator.next_timer())
+        self.mark_ready()
+
+    def _open_channel(self, result: HandshakeResult, now: float) -> Channel:
+        context = self._context
+        self._result = result
+        self.peer_reset_token = result.peer_parameters.reset_token
+        self._channel = Channel(
+            result,
+            key=self.key,
+            config=context.config,
+            crypto=context.crypto,
+            entropy=context.entropy,
+            path=self._path,
+            budget=context.budget_for(self._path, result.peer_parameters.receive_buffer_hint),
+            events=context.events,
+            timers=self._timers,
+            observer=context.observer,
+            now=now,
+        )
+        self.masks[self.local_cid] = self._channel.receive_mask(self.local_cid)
+        return self._channel
+
+    def _established(self, now: float) -> None:
+        result = self._result
+        channel = self._channel
+        if result is None or channel is None:
+            raise LookupError("established without keys")
+        self.state = advance(SESSION, self.state, SessionTrigger.CONFIRMED)
+        self._timers.cancel(Timer.HANDSHAKE)
+        self._timers.set(Timer.IDLE, channel.keep_alive.dead_at())
+        self._timers.set(Timer.KEEP_ALIVE, channel.keep_alive.next_due())
+        self._context.events.append(
+            SessionEstablished(
+                self.key,
+                session_id=result.session_id,
+                peer_node_id=result.peer_node_id,
+                peer_identity_key=result.peer_identity_key,
+                path=self._path,
+                initiated=self.role is Role.INITIATOR,
+            )
+        )
+        self._context.on_established(self, now)
+
+    def send_address_token(self, token: bytes) -> None:
+        """Let the peer prove this address in its next HELLO."""
+        self._require_channel().queue_control(frames.AddressToken(token).encode(), FrameType.ADDRESS_TOKEN)
+
+    # --- what arrives
+
+    def receive_run(
+        self,
+        first_byte: int,
+        wires: Sequence[int],
+        aads: Sequence[bytes],
+        ciphertexts: Sequence[bytes],
+        cid: CidMask,
+        path: Path,
+        now: float,
+    ) -> None:
+        """A run of protected packets with the same first byte and connection id, in columns."""
+        channel = self._channel
+        if channel is None:
+            return
+        try:
+            genuine = channel.receive_run(first_byte, wires, aads, ciphertexts, cid, path, now)
+        except Violation as violation:
+            self._fail(violation.code, violation.reason, now)
+        else:
+            self._after_input(channel, genuine, now)
+
+    def receive_one(self, datagram: bytes, cid: CidMask, path: Path, now: float) -> None:
+        """One protected packet."""
+        channel = self._channel
+        if channel is None:
+            return
+        try:
+            genuine = channel.receive_one(datagram, cid, path, now)
+        except Violation as violation:
+            self._fail(violation.code, violation.reason, now)
+        else:
+            self._after_input(channel, genuine, now)
+
+    def receive_reset(self, now: float) -> None:
+        """The peer's endpoint told, with a token only it could know, that it has lost this session."""
+        if self.state is SessionState.ESTABLISHED or self.state is SessionState.CLOSING:
+            self._die(CloseReason.TIMEOUT, "the peer no longer knows this session (it was restarted, or gave it up)")
+
+    def _after_input(self, channel: Channel, genuine: bool, now: float) -> None:
+        if not genuine:
+            if channel.protection.exhausted:
+                self._fail(ErrorCode.AEAD_LIMIT, "too many forged packets", now)
+            return
+        if self.state is SessionState.HANDSHAKING:
+            self._established(now)
+        if channel.address_token is not None:
+            tokens = self._context.address_tokens
+            tokens[self._path] = channel.address_token
+            tokens.move_to_end(self._path)
+            if len(tokens) > MAX_ADDRESS_TOKENS:
+                tokens.popitem(last=False)
+            channel.address_token = None
+        if channel.peer_closed is not None:
+            self._on_peer_close(channel, now)
+        if channel.close_acknowledged and self._farewell is not None:
+            self._farewell.on_acknowledged(now, channel.pto)
+            self._after_farewell(now)
+        self.mark_ready()
+
+    # --- the end
+
+    def _on_peer_close(self, channel: Channel, now: float) -> None:
+        code, message = channel.peer_closed or (0, "")
+        channel.peer_closed = None
+        answer = frames.SessionCloseAck().encode()
+        if self._farewell is not None:
+            self._farewell.on_peer_close(answer)
+            self._after_farewell(now)
+            return
+        if self.state is SessionState.ESTABLISHED:
+            self.state = advance(SESSION, self.state, SessionTrigger.CLOSE)
+        self._say_farewell(channel, answer, initiated=False, now=now)
+        reason = _REASONS.get(code, CloseReason.ERROR)
+        self._report_closed(reason, code, message or f"the peer closed the session ({_code_name(code)})")
+        self._after_farewell(now)
+
+    def _fail(self, code: ErrorCode, message: str, now: float) -> None:
+        """The peer broke the protocol: tell it once, tell the application, linger quietly."""
+        channel = self._channel
+        if channel is None or self._farewell is not None:
+            return
+        if self.state is SessionState.HANDSHAKING:
+            # Genuine packets under new keys, but broken: never reported, so nobody waits for its end.
+            self._forget(SessionTrigger.LOST)
+            return
+        if self.state is SessionState.ESTABLISHED:
+            self.state = advance(SESSION, self.state, SessionTrigger.CLOSE)
+        self._say_farewell(channel, frames.SessionClose(code, message).encode(), initiated=True, now=now)
+        self._report_closed(CloseReason.ERROR, code, f"the peer broke the protocol: {message} ({code.name})")
+        self.mark_ready()
+
+    def _die(self, reason: CloseReason, message: str) -> None:
+        """The peer is gone: nobody to say farewell to."""
+        self._report_closed(reason, ErrorCode.NO_ERROR, message)
+        self._forget(SessionTrigger.LOST)
+
+    def _say_farewell(self, channel: Channel, frame: bytes, *, initiated: bool, now: float) -> None:
+        self._farewell = Farewell(frame, initiated=initiated, now=now, pto=channel.pto)
+        channel.quiet = True
+        channel.release()
+        self._timers.clear()
+        self._timers.set(Timer.CLOSE, self._farewell.next_timer())
+
+    def _report_closed(self, reason: CloseReason, code: int, message: str) -> None:
+        if self._error is None:
+            self._error = SessionClosedError(message, reason=reason, code=code)
+            self._context.events.append(SessionClosed(self.key, self.session_id, reason, code, message))
+
+    def _after_farewell(self, now: float) -> None:
+        farewell = self._farewell
+        if farewell is None:
+            return
+        if farewell.done and self.state is SessionState.CLOSING:
+            code, message, _ = self._close_request or (ErrorCode.NO_ERROR, "", 0.0)
+            self.state = advance(SESSION, self.state, SessionTrigger.DONE)
+            self._report_closed(CloseReason.GRACEFUL, code, message or "closed by this side")
+        self._timers.set(Timer.CLOSE, farewell.next_timer())
+
+    def _forget(self, trigger: SessionTrigger) -> None:
+        """Straight to CLOSED, with nothing left to say."""
+        self.state = advance(SESSION, self.state, trigger)
+        self._timers.clear()
+        self._initiator = None
+        if self._channel is not None:
+            self._channel.quiet = True
+            self._channel.release()
+        self.finished = True
+        self.mark_ready()
+
+    def close(self, code: int = ErrorCode.NO_ERROR, reason: str = "", *, linger: float = 0.0) -> None:
+        """End the session: SESSION_CLOSE, acknowledged by the peer, or given up after three PTOs.
+
+        Up to ``linger`` seconds are spent first on getting everything already accepted acknowledged. A second call
+        with a shorter ``linger`` hurries the first. Does nothing on a session that is over.
+        """
+        if self.state in (SessionState.INIT, SessionState.HANDSHAKING):
+            self._error = SessionClosedError("closed before it was established", code=code)
+            self._forget(SessionTrigger.LOST)
+            return
+        if self.state is SessionState.ESTABLISHED:
+            self.state = advance(SESSION, self.state, SessionTrigger.CLOSE)
+        elif self._close_request is None or linger >= self._close_request[2]:
+            return
+        self._timers.cancel(Timer.CLOSE)
+        self._close_request = (code, reason, linger)
+        self.mark_ready()
+
+    def _proceed_to_close(self, channel: Channel, now: float) -> None:
+        if self._farewell is not None or self._close_request is None:
+            return
+        code, reason, linger = self._close_request
+        if channel.streams.has_unacknowledged and linger > 0:
+            if Timer.CLOSE not in self._timers:
+                self._timers.set(Timer.CLOSE, now + linger)
+            if now < self._timers[Timer.CLOSE]:
+                return
+        self._say_farewell(channel, frames.SessionClose(code, reason).encode(), initiated=True, now=now)
+
+    # --- what leaves
+
+    def poll_transmit(self, now: float, max_segments: int) -> Transmit | None:
+        """The next batch for one path, or None."""
+        if self._initiator is not None:
+            data = self._initiator.poll_transmit(now)
+            self._set(Timer.HANDSHAKE, self._initiator.next_timer())
+            return None if data is None else Transmit(data, self._path, len(data))
+        channel = self._channel
+        if channel is None or self.finished or self.state is SessionState.HANDSHAKING:
+            return None
+        self._proceed_to_close(channel, now)
+        if self._farewell is None:
+            transmit = channel.poll(now, max_segments)
+            self._set(Timer.KEYS, channel.protection.next_timer())
+            return transmit
+        if not self._farewell.wants_to_send:
+            return None
+        batch = Batch(channel.datagram_size - OVERHEAD, 1)
+        self._farewell.fill(batch, now)
+        batch.finish()
+        transmit = channel.seal(batch, channel.paths.active, now)
+        self._timers.set(Timer.CLOSE, self._farewell.next_timer())
+        return transmit
+
+    def mark_ready(self) -> None:
+        """Ask the endpoint for a poll."""
+        if not self.queued:
+            self.queued = True
+            self._context.ready.append(self)
+
+    # --- time
+
+    def next_timer(self) -> float | None:
+        """When :meth:`handle_timer` is due, monotonic seconds; None for never."""
+        return self._timers.next()
+
+    def handle_timer(self, now: float) -> None:
+        """Act on every timer that is due."""
+        if self._farewell is None and self._close_request is not None and Timer.CLOSE in self._timers:
+            self.mark_ready()  # a linger that runs out is noticed by the poll, which needs its deadline
+            if self._timers[Timer.CLOSE] <= now:
+                self._close_request = (*self._close_request[:2], 0.0)
+        for timer in self._timers.expired(now):
+            self._on_timer(timer, now)
+        self.mark_ready()
+
+    def _on_timer(self, timer: Timer, now: float) -> None:
+        channel = self._channel
+        if timer is Timer.HANDSHAKE:
+            if self._initiator is None:
+                self._forget(SessionTrigger.LOST)
+            else:
+                self._initiator.handle_timer(now)
+                self._after_handshake_step(now)
+        elif timer is Timer.CLOSE and self._farewell is not None:
+            if self._farewell.handle_timer(now):
+                self._timers.clear()
+                self.finished = True
+            self._after_farewell(now)
+        elif channel is None or channel.quiet:
+            return
+        elif timer is Timer.LOSS:
+            channel.handle_loss_timer(now)
+        elif timer is Timer.ACK:
+            channel.acknowledge_now()
+        elif timer is Timer.KEEP_ALIVE:
+            if channel.keep_alive.next_due() <= now:
+                channel.send_keep_alive(now)
+            self._timers.set(Timer.KEEP_ALIVE, channel.keep_alive.next_due())
+        elif timer is Timer.IDLE:
+            self._on_idle_timer(channel, now)
+        elif timer is Timer.KEYS:
+            channel.protection.handle_timer(now)
+        elif timer is Timer.PATH:
+            channel.handle_path_timer(now)
+
+    def _on_idle_timer(self, channel: Channel, now: float) -> None:
+        alive = channel.keep_alive
+        if alive.dead_at() > now:  # heard since the timer was set: it is moved when it fires, not at each packet
+            self._timers.set(Timer.IDLE, alive.dead_at())
+            return
+        self._die(
+            CloseReason.TIMEOUT,
+            f"nothing heard from the peer for {now - alive.last_heard:.1f} s (keep_alive_timeout is {alive.timeout:g} "
+            f"s, a keep-alive left every {alive.interval:g} s): it is gone, or the network between is",
+        )
+
+    def _set(self, timer: Timer, at: float | None) -> None:
+        if at is None:
+            self._timers.cancel(timer)
+        else:
+            self._timers.set(timer, at)
+
+    # --- the application's commands
+
+    def _require_channel(self) -> Channel:
+        if self._channel is None:
+            raise self._error or StateError(f"the session is {self.state.value}: the handshake isn't done yet")
+        return self._channel
+
+    def _for_sending(self) -> StreamMap:
+        if self.state is not SessionState.ESTABLISHED:
+            if self._error is not None:
+                raise self._error
+            if self.state is SessionState.CLOSING:
+                raise SessionClosedError("the session is closing: nothing more can be sent")
+        self.mark_ready()
+        return self._require_channel().streams
+
+    def _for_reading(self) -> StreamMap:
+        self.mark_ready()  # reading gives credit back
+        return self._require_channel().streams
+
+    def open_stream(
+        self,
+        *,
+        stream_id: int | None = None,
+        mode: StreamMode = StreamMode.MESSAGES,
+        purpose: str = "",
+        priority: int = 3,
+    ) -> int:
+        """Open a bidirectional stream and return its id.
+
+        ``stream_id`` 1 to 2^20 names a stream both ends may open; without it an unused id above is taken.
+        ``priority`` is an urgency, 0 the most urgent to 7.
+
+        :raises StreamLimitError: at the peer's limit; ``StreamsAvailable`` tells when to try again.
+        :raises SessionClosedError: on a session that is closing or over.
+        """
+        return self._for_sending().open(stream_id=stream_id, mode=mode, purpose=purpose, priority=priority)
+
+    def send_message(self, stream_id: int, data: bytes) -> bool:
+        """Send one message whole; False under back-pressure (``StreamWritable`` tells when to try again)."""
+        return self._for_sending().send_message(stream_id, data)
+
+    def write(self, stream_id: int, data: bytes | bytearray | memoryview) -> int:
+        """Send bytes on a stream in bytes mode; returns how many were accepted."""
+        return self._for_sending().write(stream_id, data)
+
+    def finish(self, stream_id: int) -> None:
+        """No more will be sent on this stream; what was accepted still arrives."""
+        self._for_sending().finish(stream_id)
+
+    def reset_stream(self, stream_id: int, code: int = ErrorCode.APPLICATION) -> None:
+        """Abandon the sending half; the peer's reads fail with ``code``."""
+        self._for_sending().reset(stream_id, code)
+
+    def stop_stream(self, stream_id: int, code: int = ErrorCode.APPLICATION) -> None:
+        """Read no further; the peer's sends fail with ``code``."""
+        self._for_sending().stop(stream_id, code)
+
+    def watch(self, stream_id: int) -> int:
+        """Ask for ``StreamAcknowledged`` once everything accepted so far is acknowledged; returns its offset."""
+        return self._for_sending().watch(stream_id)
+
+    def read(self, stream_id: int, max_bytes: int = READ_SIZE) -> bytes | None:
+        """Up to ``max_bytes`` in order; None where nothing waits, ``b""`` at the end of the stream.
+
+        Reading gives the peer credit to send more. Works on a closed session for what had arrived before.
+
+        :raises StreamResetError: where the peer abandoned the stream.
+        """
+        return self._for_reading().read(stream_id, max_bytes)
+
+    def read_message(self, stream_id: int) -> bytes | None:
+        """The next whole message, or None where none waits (:meth:`at_end` tells whether one can still come).
+
+        :raises StreamResetError: where the peer abandoned the stream.
+        """
+        return self._for_reading().read_message(stream_id)
+
+    def at_end(self, stream_id: int) -> bool:
+        """Whether the peer finished the stream and everything was read."""
+        return self._require_channel().streams.at_end(stream_id)
+
+    def stream_info(self, stream_id: int) -> StreamInfo:
+        """Mode, purpose, priority and who opened it."""
+        return self._require_channel().streams.info(stream_id)
+
+    def send_datagram(self, data: bytes) -> bool:
+        """Send an unreliable message (RFC 9221); False where the queue is full.
+
+        :raises MessageTooLargeError: above :attr:`max_datagram_size`.
+        """
+        self._for_sending()
+        return self._require_channel().send_datagram(data)
+
+    def read_datagram(self) -> bytes | None:
+        """The oldest unreliable message received, or None."""
+        return self._require_channel().datagrams.read()
+
+    def update_keys(self, now: float) -> None:
+        """Move to the next packet keys now; done by itself long before it is needed."""
+        self._require_channel().protection.update_keys(now)
+        self.mark_ready()
+
+
+MAX_ADDRESS_TOKENS = 256
+"""Address tokens kept for later connects, least recently received dropped first."""
+
+_REASONS = {
+    ErrorCode.NO_ERROR: CloseReason.GRACEFUL,
+    ErrorCode.APPLICATION: CloseReason.GRACEFUL,
+    ErrorCode.SHUTTING_DOWN: CloseReason.GRACEFUL,
+    ErrorCode.SUPERSEDED: CloseReason.SUPERSEDED,
+}
+
+
+def _code_name(code: int) -> str:
+    try:
+        return ErrorCode(code).name
+    except ValueError:
+        return f"code {code:#x}"
