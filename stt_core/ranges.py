@@ -175,19 +175,23 @@ class ReceivedPackets:
             else:
                 edges += (expected, last + 1)
             return None
-        fresh = [index for index, number in enumerate(numbers) if self._add_one(number)]
+        fresh = []
+        for index, number in enumerate(numbers):
+            if edges and number == edges[-1]:  # most are, around the one hole that led here
+                edges[-1] = number + 1
+                fresh.append(index)
+            elif self._add_one(number):
+                fresh.append(index)
         return None if len(fresh) == len(numbers) else fresh
 
     def _add_one(self, number: int) -> bool:
+        """Put in a number that does not follow the largest; whether it was new."""
         edges = self._edges
         if number < self.floor:
             return False
         if not edges or number > edges[-1]:
             self.gap = self.gap or number > (edges[-1] if edges else self.floor)
             edges += (number, number + 1)
-        elif number == edges[-1]:
-            edges[-1] = number + 1
-            return True
         else:
             left = bisect_left(edges, number)
             right = bisect_right(edges, number + 1, lo=left)

@@ -1,0 +1,342 @@
+"""Loss detection, RFC 9002 section 6 and appendix A: which packets arrived, which are lost, when to probe.
+
+Rule: packets that left together are one record, however many, and an ACK costs per record it touches. Records are in
+packet-number order, hence also in the order they were sent; after each ACK at most three packets below the largest
+acknowledged one are still undecided, so every walk is from the head and short.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Sequence
+
+from stt_core.errors import ErrorCode, Violation
+from stt_core.packing import Content
+from stt_core.recovery.congestion import CongestionController
+from stt_core.rtt import GRANULARITY, RttEstimator
+
+PACKET_THRESHOLD = 3
+"""A packet is lost when one this many numbers later has arrived (RFC 9002 section 6.1.1)."""
+TIME_THRESHOLD = 9 / 8
+"""… or when a later one has arrived and it is older than this many round trips (section 6.1.2)."""
+PERSISTENT_CONGESTION_THRESHOLD = 3
+"""PTOs over which everything must be lost to start over from the least window (section 7.6.1)."""
+MAX_PTO = 60.0
+"""Seconds no backoff goes beyond. RFC 9002 sets no cap; a session is given up by its keep-alive long before, and one
+without keep-alive should still notice within a minute that the path is back (RFC 6298 section 2.5 allows the same)."""
+PROBES = 2
+"""Packets sent per expired PTO: the second covers the loss of the first (section 6.2.4)."""
+MAX_SKIPPED = 256
+"""Skipped packet numbers remembered; more are never in flight at one per 64 packets and a 16 MiB window."""
+
+Record = tuple[int, int, float, int, Content]
+"""First and last packet number, when sent, bytes per packet (0: sent on an earlier path), what it carried."""
+AckRange = tuple[int, int]
+"""First and last packet number, both inclusive."""
+
+
+class Outcome:
+    """What an ACK or a timer led to. ``acked`` and ``lost`` hold ``(packets, content)`` in packet-number order."""
+
+    __slots__ = ("acked", "acked_bytes", "lost", "lost_packets", "persistent_congestion", "probes")
+
+    def __init__(self) -> None:
+        self.acked: list[tuple[int, Content]] = []
+        self.lost: list[tuple[int, Content]] = []
+        self.acked_bytes = 0
+        """Bytes of datagrams that left flight by arriving."""
+        self.lost_packets = 0
+        self.probes = 0
+        """Packets to send now whatever the congestion window says."""
+        self.persistent_congestion = False
+
+    def __repr__(self) -> str:
+        return f"Outcome(acked={self.acked}, lost={self.lost}, probes={self.probes})"
+
+
+class Recovery:
+    """The sent packets of one session, and the timers that watch over them.
+
+    ``max_ack_delay`` is the peer's, in seconds. ``congestion`` hears of everything in flight; ``rtt`` gets a sample
+    from each ACK that newly acknowledges its largest packet number, if that packet was ack-eliciting.
+    """
+
+    __slots__ = (
+        "_largest_acked",
+        "_last_sent_at",
+        "_loss_time",
+        "_records",
+        "_skipped",
+        "bytes_in_flight",
+        "congestion",
+        "largest_sent",
+        "max_ack_delay",
+        "packets_acked",
+        "packets_lost",
+        "packets_sent",
+        "pto_count",
+        "rtt",
+    )
+
+    def __init__(self, *, congestion: CongestionController, rtt: RttEstimator, max_ack_delay: float) -> None:
+        self.congestion = congestion
+        self.rtt = rtt
+        self.max_ack_delay = max_ack_delay
+        self.bytes_in_flight = 0
+        self.largest_sent = -1
+        self.pto_count = 0
+        """PTOs that expired since the last progress."""
+        self.packets_sent = 0
+        self.packets_acked = 0
+        """Ack-eliciting packets that arrived."""
+        self.packets_lost = 0
+        self._records: list[Record] = []  # a list: an idle session shouldn't pay for a deque's first block
+        self._skipped: list[int] = []
+        self._largest_acked = -1
+        self._last_sent_at = 0.0
+        """When the newest ack-eliciting packet left, or a PTO expired if that was later."""
+        self._loss_time: float | None = None
+
+    @property
+    def largest_acked(self) -> int:
+        """The largest packet number the peer acknowledged; -1 before the first."""
+        return self._largest_acked
+
+    @property
+    def window_left(self) -> int:
+        """Bytes that may still leave before the congestion window is full."""
+        return max(0, self.congestion.cwnd - self.bytes_in_flight)
+
+    @property
+    def pto(self) -> float:
+        """The probe timeout in seconds, without backoff: the unit in which closing and key retirement wait."""
+        return self.rtt.pto_base(self.max_ack_delay)
+
+    # Sending.
+
+    def on_sent(self, first: int, count: int, size: int, content: Content, now: float) -> None:
+        """``count`` packets from number ``first`` on left, ``size`` bytes each, as one record.
+
+        An empty ``content`` is not ack-eliciting: such packets are never in flight and never lost.
+        """
+        last = first + count - 1
+        self.largest_sent = last
+        self.packets_sent += count
+        if content:
+            self._records.append((first, last, now, size, content))
+            self._last_sent_at = now
+            self.bytes_in_flight += count * size
+            self.congestion.on_sent(count * size, now)
+
+    def skip(self, number: int) -> None:
+        """``number`` will never be sent: who acknowledges it did not look (RFC 9000 section 21.4)."""
+        self._skipped.append(number)
+        if len(self._skipped) > MAX_SKIPPED:
+            del self._skipped[0]
+
+    def oldest_unacked(self, limit: int) -> list[tuple[int, Content]]:
+        """What the oldest ``limit`` packets in flight carried, as ``(1, content)`` each.
+
+        For probes: it can be sent again in new packets, while these here stay in flight and are not called lost.
+        """
+        oldest: list[tuple[int, Content]] = []
+        for first, last, _, _, content in self._records:
+            oldest += [(1, _advance(content, k)) for k in range(min(last - first + 1, limit - len(oldest)))]
+            if len(oldest) >= limit:
+                break
+        return oldest
+
+    # Arriving.
+
+    def on_ack(self, ranges: Sequence[AckRange], ack_delay: float, now: float, app_limited: bool) -> Outcome:
+        """Take in an ACK frame: ``ranges`` newest first, disjoint, at least one; ``ack_delay`` in seconds.
+
+        :raises Violation: OPTIMISTIC_ACK, for a number that was never sent; nothing has changed then.
+        """
+        relevant = self._relevant(ranges)
+        outcome = Outcome()
+        previous_largest, largest = self._largest_acked, ranges[0][1]
+        acked = self._take(relevant, outcome)
+        if not acked and largest <= previous_largest:
+            return outcome
+        self._largest_acked = max(largest, previous_largest)
+        self.pto_count = 0
+        if acked:
+            _, last, sent_at, size, _ = acked[-1]
+            if last == largest and size:
+                self.rtt.update(now - sent_at, min(ack_delay, self.max_ack_delay), now)
+        # Losses before growth, as in RFC 9002 A.7: what arrives along with news of a loss must not grow the window.
+        self._detect_lost(now, outcome, ranges, previous_largest)
+        self._credit(acked, now, app_limited, outcome)
+        return outcome
+
+    def _relevant(self, ranges: Sequence[AckRange]) -> Sequence[AckRange]:
+        """The ranges that can touch a record; the others only repeat what was said before.
+
+        :raises Violation: OPTIMISTIC_ACK.
+        """
+        if ranges[0][1] > self.largest_sent:
+            raise Violation(ErrorCode.OPTIMISTIC_ACK, "acknowledged a packet number not yet sent")
+        oldest = self._records[0][0] if self._records else self.largest_sent
+        count = 1
+        while count < len(ranges) and ranges[count][1] >= oldest:
+            count += 1
+        relevant = ranges[:count]
+        skipped = self._skipped
+        if skipped:
+            for first, last in relevant:
+                index = bisect_left(skipped, first)
+                if index < len(skipped) and skipped[index] <= last:
+                    raise Violation(ErrorCode.OPTIMISTIC_ACK, "acknowledged a packet number that was skipped")
+        return relevant
+
+    def _take(self, ranges: Sequence[AckRange], outcome: Outcome) -> list[Record]:
+        """Take what ``ranges`` cover out of the records, splitting runs where a range ends inside."""
+        records = self._records
+        acked: list[Record] = []
+        kept: list[Record] = []
+        index = 0
+        for range_first, range_last in reversed(ranges):
+            while index < len(records):
+                record = records[index]
+                first, last, sent_at, size, content = record
+                if first > range_last:
+                    break
+                index += 1
+                if last < range_first:
+                    kept.append(record)
+                    continue
+                if first < range_first:
+                    kept.append((first, range_first - 1, sent_at, size, content))
+                    content = _advance(content, range_first - first)
+                    first = range_first
+                if last > range_last:
+                    index -= 1  # what follows stays, and the next range may begin inside of it
+                    records[index] = (range_last + 1, last, sent_at, size, _advance(content, range_last + 1 - first))
+                    last = range_last
+                acked.append((first, last, sent_at, size, content))
+                outcome.acked.append((last - first + 1, content))
+        records[:index] = kept
+        return acked
+
+    def _credit(self, acked: list[Record], now: float, app_limited: bool, outcome: Outcome) -> None:
+        """Take ``acked`` out of flight and tell the congestion controller, once per moment of sending."""
+        index = 0
+        while index < len(acked):
+            arrived = 0
+            sent_at = acked[index][2]
+            while index < len(acked) and acked[index][2] == sent_at:
+                first, last, _, size, _ = acked[index]
+                self.packets_acked += last - first + 1
+                arrived += (last - first + 1) * size
+                index += 1
+            if arrived:
+                self.bytes_in_flight -= arrived
+                outcome.acked_bytes += arrived
+                self.congestion.on_acked(arrived, sent_at, now, app_limited)
+
+    # Losing.
+
+    def _detect_lost(self, now: float, outcome: Outcome, ranges: Sequence[AckRange], previous_largest: int) -> None:
+        """RFC 9002 A.10. ``ranges`` and ``previous_largest`` say what arrived in between, for persistent congestion."""
+        records = self._records
+        largest = self._largest_acked
+        delay = max(TIME_THRESHOLD * max(self.rtt.latest, self.rtt.smoothed), GRANULARITY)
+        self._loss_time = None
+        lost: list[Record] = []
+        kept: list[Record] = []
+        index = 0
+        while index < len(records):
+            first, last, sent_at, size, content = records[index]
+            if first > largest:
+                break
+            index += 1
+            # The sum, not the difference, is compared: it is the very number the timer was set to.
+            cut = last if sent_at + delay <= now else min(last, largest - PACKET_THRESHOLD)
+            if cut >= first:
+                lost.append((first, cut, sent_at, size, content))
+                outcome.lost.append((cut - first + 1, content))
+                outcome.lost_packets += cut - first + 1
+                self.bytes_in_flight -= (cut - first + 1) * size
+            if cut < last:
+                begin = max(cut + 1, first)
+                kept.append((begin, last, sent_at, size, _advance(content, begin - first)))
+                if self._loss_time is None:  # the oldest comes first, so its time does, too
+                    self._loss_time = sent_at + delay
+        if index:
+            records[:index] = kept
+        self.packets_lost += outcome.lost_packets
+        here = [record for record in lost if record[3]]
+        if here:
+            self.congestion.on_congestion(here[-1][2], now)
+            if self._is_persistent(here, ranges, previous_largest):
+                outcome.persistent_congestion = True
+                self.congestion.on_persistent_congestion(now)
+                self.rtt.reset_minimum()
+
+    def _is_persistent(self, lost: list[Record], ranges: Sequence[AckRange], previous_largest: int) -> bool:
+        """Whether nothing arrived of all that was sent over a long time (RFC 9002 section 7.6.2)."""
+        duration = PERSISTENT_CONGESTION_THRESHOLD * self.pto
+        since = self.rtt.first_sample_at
+        if since is None or lost[-1][2] - lost[0][2] <= duration:
+            return False
+        begin: float | None = None
+        end = -1
+        for first, last, sent_at, _, _ in lost:
+            if sent_at <= since:
+                continue
+            arrived_between = end < previous_largest < first or any(a < first and b > end for a, b in ranges)
+            if begin is None or arrived_between:
+                begin = sent_at
+            elif sent_at - begin > duration:
+                return True
+            end = last
+        return False
+
+    # Time.
+
+    def deadline(self) -> float | None:
+        """When :meth:`handle_timer` is due; None with nothing in flight."""
+        if self._loss_time is not None:
+            return self._loss_time
+        if not self._records:
+            return None
+        base = self.pto
+        return self._last_sent_at + min(base * (1 << min(self.pto_count, 30)), max(MAX_PTO, base))
+
+    def handle_timer(self, now: float) -> Outcome:
+        """Declare lost what is overdue, or ask for probes; nothing before the deadline."""
+        outcome = Outcome()
+        deadline = self.deadline()
+        if deadline is None or now < deadline:
+            return outcome
+        if self._loss_time is not None:
+            # Without an ACK at hand everything not lost counts as arrived, which only makes it more careful.
+            self._detect_lost(now, outcome, ((0, self._largest_acked),), self._largest_acked)
+            return outcome
+        self.pto_count += 1
+        # Counted from here even if no probe can be sent, or a late timer would fire over and over.
+        self._last_sent_at = now
+        outcome.probes = PROBES
+        return outcome
+
+    def reset_for_new_path(self, congestion: CongestionController, rtt: RttEstimator) -> None:
+        """Start over on another path: what is in flight on the old one can still arrive or be lost, but tells
+        nothing about the new one's window or round-trip time (RFC 9000 section 9.4).
+        """
+        self.congestion = congestion
+        self.rtt = rtt
+        self.bytes_in_flight = 0
+        self.pto_count = 0
+        self._records = [(first, last, at, 0, content) for first, last, at, _, content in self._records]
+
+    def __repr__(self) -> str:
+        return f"Recovery(in_flight={self.bytes_in_flight}, largest_sent={self.largest_sent}, pto={self.pto_count})"
+
+
+def _advance(content: Content, packets: int) -> Content:
+    """The content of a run without its first ``packets`` packets. A list is one packet and is never split."""
+    if packets and isinstance(content, tuple):
+        stream, start, body = content
+        return stream, start + packets * body, body
+    return content
