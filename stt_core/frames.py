@@ -21,7 +21,7 @@ from stt_core.types import StreamMode
 
 
 class FrameType(IntEnum):
-    """The first byte of each frame. TICKET, RESUME_STATE and DHT are reserved: this version refuses them."""
+    """The first byte of each frame."""
 
     PADDING = 0x00
     DATA = 0x10
@@ -347,6 +347,17 @@ class PathResponse(_Fixed):
 
 
 @dataclass(frozen=True, slots=True)
+class Ticket(_Tailed):
+    """What resumes this session within ``lifetime`` seconds."""
+
+    TYPE: ClassVar = FrameType.TICKET
+    LAYOUT: ClassVar = Struct(">BI16sH")
+    lifetime: int
+    ticket_id: bytes
+    ticket: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class AddressToken(_Tailed):
     """Proves this address to the same responder in a later HELLO; at most 255 bytes here, 64 there."""
 
@@ -355,10 +366,29 @@ class AddressToken(_Tailed):
     token: bytes = field(repr=False)
 
 
+@dataclass(frozen=True, slots=True)
+class ResumeState(_Tailed):
+    """What the sender still holds of a resumed session; ``entries`` are packed."""
+
+    TYPE: ClassVar = FrameType.RESUME_STATE
+    LAYOUT: ClassVar = Struct(">BBH")
+    flags: int
+    entries: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Dht(_Tailed):
+    """One DHT RPC riding inside the session (private mode)."""
+
+    TYPE: ClassVar = FrameType.DHT
+    LAYOUT: ClassVar = Struct(">BH")
+    rpc: bytes
+
+
 Frame = (
     Data | Ack | KeepAlive | KeepAliveAck | Datagram | StreamOpen | StreamClose | StreamStop | MaxData | MaxStreamData
     | MaxStreams | Blocked | SessionClose | SessionCloseAck | Error | NewCid | RetireCid | PathChallenge | PathResponse
-    | AddressToken
+    | Ticket | AddressToken | ResumeState | Dht
 )  # fmt: skip
 
 _Parser = Callable[[bytes, int], tuple[Frame, int]]
@@ -558,5 +588,5 @@ _PARSERS.update(
         )
     }
 )
-_PARSERS.update({cls.TYPE: _tailed(cls) for cls in (Datagram, AddressToken)})
+_PARSERS.update({cls.TYPE: _tailed(cls) for cls in (Datagram, Ticket, AddressToken, ResumeState, Dht)})
 _PARSERS.update({cls.TYPE: _reasoned(cls) for cls in (SessionClose, Error)})
