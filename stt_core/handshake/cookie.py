@@ -1,0 +1,223 @@
+"""How a responder stays stateless: what it would have to remember travels with the initiator, under a MAC.
+
+Rule: an epoch's keys live in one process only and are gone after a minute, so a later theft of the machine opens no
+recorded handshake. Times on the wire count from the birth of the key that authenticates them: they tell an observer
+nothing of the machine's uptime.
+"""
+
+from __future__ import annotations
+
+import hmac
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Final
+
+from stt_core.handshake.limits import host_of
+from stt_core.keys import expand, lv
+from stt_core.packet import COOKIE_TH1, RETRY_TOKEN_SIZE, AuthProof, Challenge
+from stt_core.types import Entropy, Path
+
+COOKIE_LIFE: Final = 10.0
+EPOCH_LIFE: Final = 30.0
+ADDRESS_TOKEN_LIFE: Final = 86400.0
+ADDRESS_TOKEN_SIZE: Final = 37
+
+_MAC: Final = 16
+_KNOWN_BIT: Final = 0x80
+"""In a cookie's key_id: the HELLO carried a valid address token."""
+_KEY_IDS: Final = 0x80
+
+
+class TokenKind(Enum):
+    """What a HELLO's token turned out to be; anything invalid is none."""
+
+    NONE = "none"
+    RETRY = "retry"
+    ADDRESS = "address"
+
+
+class _Epoch:
+    """One random key and what is derived from it; ``key_id`` is 7 bits."""
+
+    __slots__ = ("born", "cookie_key", "key_id", "retry_key", "yb_key")
+
+    def __init__(self, key_id: int, secret: bytes, now: float) -> None:
+        self.key_id = key_id
+        self.born = now
+        self.yb_key = expand(secret, "yb")
+        self.cookie_key = expand(secret, "cookie")
+        self.retry_key = expand(secret, "retry")
+
+    def stamp(self, now: float) -> bytes:
+        """Milliseconds since this key was born, u32."""
+        return int((now - self.born) * 1000).to_bytes(4, "big")
+
+    def issued_at(self, stamp: bytes) -> float:
+        """The time that :meth:`stamp` gave these 4 bytes at, to a millisecond."""
+        return self.born + int.from_bytes(stamp, "big") / 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Cookie:
+    """A cookie of ours that came back unharmed, and the scalar yb that goes with it.
+
+    ``known``: its HELLO showed an address token. ``issued_at`` is for the caller to judge.
+    """
+
+    th1: bytes
+    known: bool
+    issued_at: float
+    scalar: bytes = field(repr=False)
+
+
+class EpochKeys:
+    """Cookies, RETRY tokens and the responder's own CPace scalars.
+
+    A key is made when first needed, used for 30 s and kept for 30 more; with nothing to do there is no key and no
+    timer.
+    """
+
+    __slots__ = ("_current", "_entropy", "_next_id", "_previous")
+
+    def __init__(self, entropy: Entropy) -> None:
+        self._entropy = entropy
+        self._next_id = 0
+        self._current: _Epoch | None = None
+        self._previous: _Epoch | None = None
+
+    def scalar(self, nonce_i: bytes, nonce_r: bytes, now: float) -> bytes:
+        """The CPace scalar yb of the handshake with these nonces, 32 bytes, for a CHALLENGE made now."""
+        return _scalar(self._fresh(now), nonce_i, nonce_r)
+
+    def issue(self, path: Path, nonce_i: bytes, challenge: Challenge, th1: bytes, now: float, *, known: bool) -> bytes:
+        """The 53-byte cookie for this CHALLENGE (whose own cookie field is not looked at)."""
+        epoch = self._fresh(now)
+        key_id = bytes((epoch.key_id | (_KNOWN_BIT if known else 0),))
+        stamp = epoch.stamp(now)
+        covered = (challenge.dcid, challenge.scid, _choices(challenge.suite, challenge.flags), challenge.yb)
+        mac = _cookie_mac(epoch, path, key_id + stamp, th1, nonce_i, challenge.nonce_r, *covered)
+        return key_id + stamp + th1 + mac
+
+    def check(self, path: Path, proof: AuthProof) -> Cookie | None:
+        """The cookie in an AUTH_PROOF from ``path``; None if it is not ours or anything it covers was changed.
+
+        Costs one HMAC where it is a forgery.
+        """
+        cookie = proof.cookie
+        epoch = self._find(cookie[0] & ~_KNOWN_BIT)
+        if epoch is None:
+            return None
+        th1 = cookie[COOKIE_TH1]
+        covered = (proof.scid, proof.dcid, _choices(proof.suite, proof.flags), proof.yb)
+        mac = _cookie_mac(epoch, path, cookie[:5], th1, proof.nonce_i, proof.nonce_r, *covered)
+        if not hmac.compare_digest(mac, cookie[COOKIE_TH1.stop :]):
+            return None
+        known = bool(cookie[0] & _KNOWN_BIT)
+        return Cookie(th1, known, epoch.issued_at(cookie[1:5]), _scalar(epoch, proof.nonce_i, proof.nonce_r))
+
+    def retry_token(self, path: Path, nonce_i: bytes, now: float) -> bytes:
+        """21 bytes that prove, for 10 s, that whoever sends them back can read what is sent to ``path``."""
+        epoch = self._fresh(now)
+        head = bytes((epoch.key_id,)) + epoch.stamp(now)
+        return head + _retry_mac(epoch, path, head, nonce_i)
+
+    def check_retry(self, token: bytes, path: Path, nonce_i: bytes, now: float) -> bool:
+        """Whether this is a RETRY token for that path and nonce, and still good."""
+        epoch = self._find(token[0]) if len(token) == RETRY_TOKEN_SIZE else None
+        if epoch is None or not hmac.compare_digest(_retry_mac(epoch, path, token[:5], nonce_i), token[5:]):
+            return False
+        return now - epoch.issued_at(token[1:5]) < COOKIE_LIFE
+
+    def expire(self, now: float) -> None:
+        """Forget keys whose time has come."""
+        if self._current is not None and now >= self._current.born + EPOCH_LIFE:
+            self._previous, self._current = self._current, None
+        if self._previous is not None and now >= self._previous.born + 2 * EPOCH_LIFE:
+            self._previous = None
+
+    def next_timer(self) -> float | None:
+        """When :meth:`expire` next has something to forget."""
+        if self._previous is not None:
+            return self._previous.born + 2 * EPOCH_LIFE
+        return None if self._current is None else self._current.born + EPOCH_LIFE
+
+    def _fresh(self, now: float) -> _Epoch:
+        self.expire(now)
+        if self._current is None:
+            self._current = _Epoch(self._next_id, self._entropy(32), now)
+            self._next_id = (self._next_id + 1) % _KEY_IDS
+        return self._current
+
+    def _find(self, key_id: int) -> _Epoch | None:
+        for epoch in (self._current, self._previous):
+            if epoch is not None and epoch.key_id == key_id:
+                return epoch
+        return None
+
+
+class AddressTokens:
+    """Tokens a peer gets once it is established, and shows when it comes again: "I was here, from this address".
+
+    They skip RETRY and mark their bearer as one that held the seed. Bound to the host, not the port; 24 h.
+    """
+
+    __slots__ = ("_entropy", "_keys", "_next_id")
+
+    def __init__(self, entropy: Entropy) -> None:
+        self._entropy = entropy
+        self._next_id = 0
+        self._keys: list[tuple[int, float, bytes]] = []
+
+    def issue(self, path: Path, now: float) -> bytes:
+        """37 bytes: key_id, seconds since that key's birth, MAC."""
+        self._expire(now)
+        if not self._keys or now >= self._keys[-1][1] + ADDRESS_TOKEN_LIFE:
+            self._keys.append((self._next_id, now, self._entropy(32)))
+            self._next_id = (self._next_id + 1) % 256
+        key_id, born, key = self._keys[-1]
+        head = bytes((key_id,)) + int(now - born).to_bytes(4, "big")
+        return head + _address_mac(key, path, head)
+
+    def check(self, token: bytes, path: Path, now: float) -> bool:
+        """Whether this is a token of ours for that host, and still good."""
+        if len(token) != ADDRESS_TOKEN_SIZE:
+            return False
+        self._expire(now)
+        for key_id, born, key in self._keys:
+            if key_id == token[0] and hmac.compare_digest(_address_mac(key, path, token[:5]), token[5:]):
+                return now - (born + int.from_bytes(token[1:5], "big")) < ADDRESS_TOKEN_LIFE
+        return False
+
+    def _expire(self, now: float) -> None:
+        # A key signs for a day, and its last token lives for another.
+        self._keys = [entry for entry in self._keys if now <= entry[1] + 2 * ADDRESS_TOKEN_LIFE]
+
+
+def _scalar(epoch: _Epoch, nonce_i: bytes, nonce_r: bytes) -> bytes:
+    return hmac.digest(epoch.yb_key, lv(nonce_i, nonce_r), "sha256")
+
+
+def _choices(suite: int, flags: int) -> bytes:
+    return suite.to_bytes(2, "big") + flags.to_bytes(2, "big")
+
+
+def _cookie_mac(epoch: _Epoch, path: Path, head: bytes, *covered: bytes) -> bytes:
+    text = lv(head, _path_name(path), *covered)
+    return hmac.digest(epoch.cookie_key, text, "sha256")[:_MAC]
+
+
+def _retry_mac(epoch: _Epoch, path: Path, head: bytes, nonce_i: bytes) -> bytes:
+    return hmac.digest(epoch.retry_key, lv(head, _path_name(path), nonce_i), "sha256")[:_MAC]
+
+
+def _address_mac(key: bytes, path: Path, head: bytes) -> bytes:
+    return hmac.digest(key, lv(head, host_of(path.address).encode()), "sha256")
+
+
+def _path_name(path: Path) -> bytes:
+    """A path as bytes: two datagrams of one sender always give the same, two senders never do."""
+    address = path.address
+    if isinstance(address, tuple) and len(address) >= 2:
+        # The flow label in third place may differ from packet to packet; the scope in fourth may not.
+        return lv(path.transport.encode(), repr((address[:2], address[3:])).encode())
+    return lv(path.transport.encode(), repr(address).encode())

@@ -1,0 +1,387 @@
+"""The side that connects: sends HELLO and AUTH_PROOF, repeats them, and decides when to give up and why.
+
+Rule: only what a key proved ends a connect early. A REJECT, a FINAL that fails its tag and a VERSIONS are remembered,
+answered with one more retransmission, and believed only after that brought nothing better: anybody on the path can
+corrupt or forge one datagram. At most two distinct AUTH_PROOFs leave per connect, because each lets an impostor test
+one guess.
+"""
+
+from __future__ import annotations
+
+import hmac
+import math
+from collections import deque
+from collections.abc import Callable
+from typing import Final
+
+from stt_core.config import EndpointConfig
+from stt_core.crypto import Crypto
+from stt_core.errors import (
+    AuthenticationError,
+    ConnectionRefusedError,
+    ConnectionTimeoutError,
+    PeerBusyError,
+    STTError,
+    VersionError,
+    Violation,
+)
+from stt_core.handshake.attempt import Attempt, Setup
+from stt_core.handshake.cookie import COOKIE_LIFE
+from stt_core.handshake.identity import Identity
+from stt_core.handshake.result import HandshakeResult
+from stt_core.packet import (
+    SUPPORTED_VERSIONS,
+    HandshakeType,
+    RejectCode,
+    choose_version,
+    parse_final_untrusted,
+    parse_header_untrusted,
+    parse_reject_untrusted,
+    parse_retry_untrusted,
+    parse_versions_untrusted,
+)
+from stt_core.parameters import TransportParameters
+from stt_core.types import Entropy
+
+FIRST_WAIT: Final = 0.4
+"""Seconds to the first retransmission; doubling from there (HELLO at 0, 0.4, 1.2, 2.8 s)."""
+PATIENCE: Final = 2
+"""Retransmissions without an answer after which a fresh attempt joins one that had got somewhere."""
+MAX_ATTEMPTS: Final = 2
+BUDGET_POLL: Final = 0.025
+"""Seconds between asking again for a proof that the target's budget did not allow."""
+
+
+def _always(_now: float) -> bool:
+    return True
+
+
+class Initiator:
+    """One connect, from the first HELLO to a :attr:`result` or a :attr:`failure`; exactly one of them, once.
+
+    Drive it as an endpoint: ``receive_packet``, ``receive_unreachable`` and ``handle_timer`` for what happened, then
+    ``poll_transmit`` until it gives None, and ``next_timer``. ``allow_proof(now)`` is asked before each distinct
+    AUTH_PROOF leaves; while it says no, the proof waits. ``identity`` is the endpoint's; without one it is made from
+    the configuration. ``padded`` is false on WebSocket, where datagrams are not filled up.
+    """
+
+    __slots__ = (
+        "_allow_proof",
+        "_attempts",
+        "_begun",
+        "_expires",
+        "_out",
+        "_peer_key",
+        "_setup",
+        "_starved",
+        "_timeout",
+        "_token",
+        "challenged",
+        "dropped",
+        "failure",
+        "peer_verified",
+        "result",
+    )
+
+    def __init__(
+        self,
+        *,
+        config: EndpointConfig,
+        crypto: Crypto,
+        entropy: Entropy,
+        local_cid: bytes,
+        parameters: TransportParameters,
+        now: float,
+        peer_node_id: bytes | None = None,
+        peer_key: bytes | None = None,
+        address_token: bytes = b"",
+        timeout: float | None = None,
+        allow_proof: Callable[[float], bool] = _always,
+        identity: Identity | None = None,
+        padded: bool = True,
+        versions: tuple[int, ...] = SUPPORTED_VERSIONS,
+    ) -> None:
+        self._setup = Setup(
+            config=config,
+            crypto=crypto,
+            entropy=entropy,
+            identity=identity or Identity(config.node_seed, crypto, entropy),
+            local_cid=local_cid,
+            parameters=parameters,
+            peer_node_id=peer_node_id,
+            versions=versions,
+            padded=padded,
+        )
+        self._peer_key = peer_key
+        self._token = address_token
+        self._allow_proof = allow_proof
+        self._timeout = config.handshake_timeout if timeout is None else timeout
+        self._expires = now + self._timeout
+        self._attempts: list[Attempt] = []
+        self._begun = 0
+        self._out: deque[bytes] = deque()
+        self._starved = False
+        self.result: HandshakeResult | None = None
+        self.failure: STTError | None = None
+        self.challenged = False
+        """A CHALLENGE to one of our HELLOs came: somebody is there."""
+        self.peer_verified = False
+        """A FINAL verified: the peer holds the seed, whether or not it is who it should be."""
+        self.dropped = 0
+        self._begin(now)
+
+    @property
+    def done(self) -> bool:
+        """Whether there is a result or a failure; from then on nothing more happens and nothing is kept."""
+        return self.result is not None or self.failure is not None
+
+    @property
+    def waiting_for_budget(self) -> bool:
+        """Whether a proof is ready that ``allow_proof`` did not let go yet."""
+        return any(attempt.proof is not None and not attempt.proofs_sent for attempt in self._attempts)
+
+    def owns_nonce(self, nonce: bytes) -> bool:
+        """Whether a HELLO with this nonce is ours, thrown back at us."""
+        return any(hmac.compare_digest(attempt.nonce_i, nonce) for attempt in self._attempts)
+
+    def receive_packet(self, data: bytes, now: float) -> None:
+        """A handshake message addressed to our cid. Never raises; what does not fit is dropped and counted."""
+        if self.done:
+            return
+        try:
+            fitted = self._dispatch_untrusted(data, now)
+        except Violation:
+            fitted = False
+        if not fitted:
+            self.dropped += 1
+
+    def receive_unreachable(self, now: float) -> None:
+        """The network says that nothing listens there; believed until a CHALLENGE shows otherwise."""
+        if not self.done and not self.challenged:
+            self._fail(ConnectionRefusedError("nothing listens at that address"))
+
+    def handle_timer(self, now: float) -> None:
+        """Repeat what is due, or give up."""
+        if self.done:
+            return
+        for attempt in self._attempts:
+            if attempt.verdict is not None and now >= attempt.verdict_at:
+                self._fail(attempt.verdict)
+                return
+        if now >= self._expires:
+            self._fail(self._timeout_error())
+            return
+        for attempt in tuple(self._attempts):
+            if now >= attempt.next_at:
+                self._repeat(attempt, now)
+
+    def next_timer(self) -> float | None:
+        """When :meth:`handle_timer` wants to be called; None once done."""
+        if self.done:
+            return None
+        return min([self._expires, *(min(a.next_at, a.verdict_at) for a in self._attempts)])
+
+    def poll_transmit(self, now: float) -> bytes | None:
+        """The next datagram to send, or None."""
+        return self._out.popleft() if self._out else None
+
+    # What comes in. Each handler says whether the message meant anything.
+
+    def _dispatch_untrusted(self, data: bytes, now: float) -> bool:
+        header = parse_header_untrusted(data)
+        if header.dcid != self._setup.local_cid:
+            return False
+        if header.type is HandshakeType.VERSIONS:
+            return self._receive_versions_untrusted(data, now)
+        if header.version not in self._setup.versions:
+            return False
+        match header.type:
+            case HandshakeType.CHALLENGE:
+                return self._receive_challenge_untrusted(data, now)
+            case HandshakeType.FINAL:
+                return self._receive_final_untrusted(data, now)
+            case HandshakeType.RETRY:
+                return self._receive_retry_untrusted(data, now)
+            case HandshakeType.REJECT:
+                return self._receive_reject_untrusted(data, now)
+        return False
+
+    def _receive_challenge_untrusted(self, data: bytes, now: float) -> bool:
+        for attempt in self._attempts:
+            if attempt.accept_challenge_untrusted(data, now):
+                self.challenged = True
+                attempt.verdict = None
+                attempt.verdict_at = math.inf
+                self._release(attempt, now)
+                return True
+        return False
+
+    def _receive_final_untrusted(self, data: bytes, now: float) -> bool:
+        final = parse_final_untrusted(data)
+        for attempt in self._attempts:
+            if not attempt.proofs_sent or final.scid != attempt.peer_cid:
+                continue
+            if attempt.verify_final(data):
+                self._conclude(attempt, data, now)
+            else:
+                self._remember(attempt, AuthenticationError(self._wrong_seed()), now)
+            return True
+        return False
+
+    def _receive_retry_untrusted(self, data: bytes, now: float) -> bool:
+        retry = parse_retry_untrusted(data)
+        attempt = self._in_hello(retry.nonce_i)
+        if attempt is None or attempt.retried or retry.version != attempt.version:
+            return False
+        attempt.retried = True
+        attempt.write_hello(retry.token)
+        self._say_hello(attempt, now)
+        return True
+
+    def _receive_versions_untrusted(self, data: bytes, now: float) -> bool:
+        message = parse_versions_untrusted(data)
+        attempt = self._in_hello(message.nonce_i)
+        if attempt is None or attempt.versioned or attempt.version in message.versions:
+            # A peer that speaks our version would have answered: somebody else wrote this.
+            return False
+        attempt.versioned = True
+        version = choose_version(self._setup.versions, message.versions)
+        if version is None:
+            self._remember(attempt, VersionError("the peer speaks none of our protocol versions"), now)
+        else:
+            attempt.version = version
+            attempt.write_hello(self._token)
+            self._say_hello(attempt, now)
+        return True
+
+    def _receive_reject_untrusted(self, data: bytes, now: float) -> bool:
+        reject = parse_reject_untrusted(data)
+        for attempt in self._attempts:
+            if attempt.rejected_by(reject.echo):
+                self._remember(attempt, self._reject_error(reject.code), now)
+                return True
+        return False
+
+    def _in_hello(self, nonce_i: bytes) -> Attempt | None:
+        """The attempt with this nonce, if no CHALLENGE came to it yet."""
+        for attempt in self._attempts:
+            if attempt.proof is None and hmac.compare_digest(attempt.nonce_i, nonce_i):
+                return attempt
+        return None
+
+    # What goes out.
+
+    def _begin(self, now: float) -> None:
+        attempt = Attempt(self._setup, self._token)
+        self._attempts.append(attempt)
+        self._begun += 1
+        self._say_hello(attempt, now)
+
+    def _say_hello(self, attempt: Attempt, now: float) -> None:
+        """Send the current HELLO for the first time."""
+        attempt.repeats = 0
+        attempt.interval = FIRST_WAIT
+        attempt.next_at = now + attempt.interval
+        self._out.append(attempt.hello(now))
+
+    def _release(self, attempt: Attempt, now: float) -> None:
+        """Send the AUTH_PROOF for the first time, if the target's budget allows."""
+        if now > attempt.challenged_at + COOKIE_LIFE:
+            attempt.drop_unsent_proof()
+            self._say_hello(attempt, now)
+            return
+        if not self._allow_proof(now):
+            self._starved = True
+            attempt.next_at = now + BUDGET_POLL
+            return
+        attempt.repeats = 0
+        attempt.wait = attempt.interval = max(FIRST_WAIT, attempt.wait)
+        attempt.next_at = now + attempt.interval
+        self._out.append(attempt.send_proof(now))
+
+    def _repeat(self, attempt: Attempt, now: float) -> None:
+        if attempt.proof is None:
+            got_somewhere = attempt.retried
+            self._out.append(attempt.hello(now))
+        elif not attempt.proofs_sent:
+            self._release(attempt, now)
+            return
+        else:
+            got_somewhere = True
+            if now <= attempt.challenged_at + COOKIE_LIFE:
+                self._out.append(attempt.send_proof(now))
+        attempt.repeats += 1
+        attempt.interval *= 2
+        attempt.next_at = now + attempt.interval
+        # The cookie may have been corrupted on its way here, our proof on its way there, or the peer have started
+        # anew: more of the same would not help.
+        if got_somewhere and attempt.repeats >= PATIENCE and self._begun < MAX_ATTEMPTS and self._undecided():
+            self._begin(now)
+
+    def _undecided(self) -> bool:
+        return all(attempt.verdict is None for attempt in self._attempts)
+
+    # How it ends.
+
+    def _remember(self, attempt: Attempt, error: STTError, now: float) -> None:
+        """Keep an error that anybody might have caused, and give the truth one more chance to arrive."""
+        if attempt.verdict is not None:
+            return
+        attempt.verdict = error
+        attempt.next_at = math.inf
+        if attempt.proof is None:
+            attempt.verdict_at = now + max(FIRST_WAIT, 2 * attempt.silence(now))
+            self._out.append(attempt.hello(now))
+        else:
+            attempt.verdict_at = now + attempt.wait
+            self._out.append(attempt.send_proof(now))
+
+    def _conclude(self, attempt: Attempt, data: bytes, now: float) -> None:
+        """The peer holds the seed. Is it also who it should be?"""
+        self.peer_verified = True
+        setup = self._setup
+        try:
+            peer = attempt.open_final_untrusted(data)
+        except Violation as violation:
+            self._fail(AuthenticationError(f"the peer holds the seed, but {violation.reason}"))
+            return
+        if peer.node_id == setup.config.node_id:
+            self._fail(AuthenticationError("the peer has our own node id: is this an address of our own?"))
+        elif setup.peer_node_id is not None and peer.node_id != setup.peer_node_id:
+            self._fail(AuthenticationError("the peer holds the seed, but has another node id than the one named"))
+        elif self._peer_key is not None and peer.identity_key != self._peer_key:
+            self._fail(AuthenticationError("the peer holds the seed, but not the identity key it should have"))
+        else:
+            self.result = attempt.result(peer, now)
+            self._release_memory()
+
+    def _fail(self, error: STTError) -> None:
+        self.failure = error
+        self._release_memory()
+
+    def _release_memory(self) -> None:
+        self._attempts.clear()
+        self._out.clear()
+
+    def _reject_error(self, code: RejectCode) -> STTError:
+        match code:
+            case RejectCode.BUSY:
+                return PeerBusyError("the peer declined for now: its session table or its failure budget is full")
+            case RejectCode.REFUSED:
+                return ConnectionRefusedError("the peer refused us")
+        return AuthenticationError(self._wrong_seed())
+
+    def _wrong_seed(self) -> str:
+        if self._setup.peer_node_id is None:
+            return "the peer does not hold the same shared seed"
+        return "the peer does not hold the same shared seed, or is not the peer named"
+
+    def _timeout_error(self) -> STTError:
+        text = f"no valid answer within {self._timeout:g} s"
+        if any(attempt.verdict is not None for attempt in self._attempts):
+            text += "; it was turned down, with no time left to see whether by the peer itself"
+        elif self._starved and self.waiting_for_budget:
+            text += "; too many connects to that host proved nothing lately, so no more proofs go there for now"
+        elif self.challenged:
+            text += "; somebody answered, but never proved to hold the seed"
+        return ConnectionTimeoutError(text, challenged=self.challenged)

@@ -1,0 +1,28 @@
+"""What a handshake leaves behind: everything a session starts from, and none of the handshake's own keys."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from stt_core.parameters import TransportParameters
+from stt_core.types import Role, Suite
+
+
+@dataclass(frozen=True, slots=True)
+class HandshakeResult:
+    """One side's outcome. ``master`` is 32 bytes, equal on both sides, and never shown.
+
+    ``local_cid`` is where the peer sends to, ``peer_cid`` where we do. ``rtt`` is a round trip in seconds, if one was
+    seen that no retransmission makes ambiguous (Karn's rule, RFC 6298 section 3).
+    """
+
+    role: Role
+    session_id: bytes
+    suite: Suite
+    master: bytes = field(repr=False)
+    local_cid: bytes
+    peer_cid: bytes
+    peer_node_id: bytes
+    peer_identity_key: bytes | None
+    peer_parameters: TransportParameters
+    rtt: float | None = None
