@@ -36,6 +36,8 @@ def leb128(n: int) -> bytes:
 
     :raises ValueError: if ``n`` is negative.
     """
+    if 0 <= n <= 0x7F:
+        return bytes((n,))
     if n < 0:
         raise ValueError(f"LEB128 of {n}: only numbers from 0 up have one here")
     out = bytearray()
@@ -119,7 +121,9 @@ def shared_key(
     return intermediate_key(session_id, point, transcript)
 
 
-def transcript_ir(initiator_share: bytes, initiator_data: bytes, responder_share: bytes, responder_data: bytes) -> bytes:
+def transcript_ir(
+    initiator_share: bytes, initiator_data: bytes, responder_share: bytes, responder_data: bytes
+) -> bytes:
     """The draft's ``transcript_ir``: both shares with their associated data, the initiator's first."""
     return lv(initiator_share, initiator_data) + lv(responder_share, responder_data)
 
