@@ -1,0 +1,241 @@
+"""Streams of a session as anyio's own kinds: ``ObjectStream[bytes]`` for messages, ``ByteStream`` for bytes.
+
+Rule: everything a stream *is* lives in the core; here are only the waits. Every wait is cancellable and loses nothing.
+"""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+import anyio
+import anyio.abc
+from anyio import ResourceGuard
+
+from stt_anyio.errors import StreamClosedError, translated
+from stt_core.errors import ErrorCode, SendTimeoutError
+from stt_core.types import StreamMode
+
+if TYPE_CHECKING:
+    from stt_anyio.session import STTSession
+
+
+class _Stream:
+    """What both kinds share: identity, waiting, half-close and the end."""
+
+    def __init__(self, session: STTSession, stream_id: int, mode: StreamMode, purpose: str, priority: int) -> None:
+        self.session = session
+        self.stream_id = stream_id
+        self.mode = mode
+        self.purpose = purpose
+        self.priority = priority
+        self._closed = False
+        self._finished = False
+        self._acknowledged = 0
+        self._waiting: set[anyio.Event] = set()
+        self._sending = ResourceGuard("sending to")
+        self._receiving = ResourceGuard("receiving from")
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.stream_id} {self.purpose!r} of {self.session!r}>"
+
+    def _wake(self) -> None:
+        for event in self._waiting:
+            event.set()
+
+    async def _changed(self) -> None:
+        """Wait until the core reports anything about this stream, or the session ends."""
+        event = anyio.Event()
+        self._waiting.add(event)
+        try:
+            await event.wait()
+        finally:
+            self._waiting.discard(event)
+
+    def _on_acknowledged(self, offset: int) -> None:
+        self._acknowledged = max(self._acknowledged, offset)
+        self._wake()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise StreamClosedError(f"stream {self.stream_id} is closed on this side")
+
+    async def send_eof(self) -> None:
+        """End the sending half: the peer reads what was sent, then the end. Receiving goes on."""
+        await anyio.lowlevel.checkpoint()
+        self._check_open()
+        self._finish()
+
+    def _finish(self) -> None:
+        if not self._finished:
+            self._finished = True
+            with translated():
+                self.session.core.finish(self.stream_id)
+            self.session.kick()
+
+    def reset(self, code: int = ErrorCode.APPLICATION) -> None:
+        """Abandon both halves at once: unsent data is dropped, the peer's calls fail with ``code``."""
+        if self._closed:
+            return
+        self._closed = True
+        if self.session.alive:
+            with translated():
+                self.session.core.reset_stream(self.stream_id, code)
+                self.session.core.stop_stream(self.stream_id, code)
+            self.session.kick()
+        self._wake()
+
+    async def aclose(self) -> None:
+        """End both halves: what was sent still arrives, what wasn't read is refused."""
+        if not self._closed:
+            if self.session.alive:
+                self._finish()
+                with translated():
+                    if not self.session.core.at_end(self.stream_id):
+                        self.session.core.stop_stream(self.stream_id, ErrorCode.NO_ERROR)
+                self.session.kick()
+            self._closed = True
+            self._wake()
+        await anyio.lowlevel.checkpoint()
+
+    async def close(self) -> None:
+        """The chapter's name of :meth:`aclose`."""
+        await self.aclose()
+
+    async def wait_acknowledged(self) -> None:
+        """Return once everything sent so far is in the peer's hands (its receive buffer, not its application).
+
+        :raises SessionClosedError: if the session ends before.
+        """
+        with translated():
+            offset = self.session.core.watch(self.stream_id)
+        self.session.kick()
+        while self._acknowledged < offset:
+            self.session.raise_if_over()
+            await self._changed()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+
+class MessageStream(_Stream, anyio.abc.ObjectStream[bytes]):
+    """One ``send`` is one ``receive``, whatever the network did between."""
+
+    async def send(self, item: bytes, timeout: float | None = None) -> None:
+        """Send one message.
+
+        Without ``timeout`` this returns once the message is accepted (under back-pressure, when there is room), with
+        one, in seconds, once it is acknowledged. An accepted message is not withdrawn by cancellation or timeout.
+
+        :raises SendTimeoutError: not acknowledged in time.
+        :raises MessageTooLargeError: above ``max_message``; nothing was sent.
+        :raises StreamClosedError: if this side has closed the stream, or ``SessionClosedError`` if the session ended.
+        :raises anyio.BusyResourceError: if another task is sending on this stream.
+        """
+        await anyio.lowlevel.checkpoint()
+        if timeout is None:
+            with self._sending:
+                await self._send(bytes(item))
+            return
+        with anyio.move_on_after(timeout), self._sending:
+            await self._send(bytes(item))
+            await self.wait_acknowledged()
+            return
+        raise SendTimeoutError(
+            f"no acknowledgement of {len(item)} bytes on stream {self.stream_id} within {timeout:g} s; if they were "
+            "accepted they may still arrive"
+        )
+
+    async def _send(self, message: bytes) -> None:
+        while True:
+            self._check_open()
+            with translated():
+                accepted = self.session.core.send_message(self.stream_id, message)
+            self.session.kick()
+            if accepted:
+                return
+            await self._changed()
+
+    async def receive(self) -> bytes:
+        """The next message.
+
+        :raises anyio.EndOfStream: when the peer has ended the stream and every message was read.
+        :raises StreamResetError: if the peer abandoned it, ``SessionClosedError`` if the session ended.
+        :raises anyio.BusyResourceError: if another task is receiving on this stream.
+        """
+        await anyio.lowlevel.checkpoint()
+        with self._receiving:
+            while True:
+                self._check_open()
+                with translated():
+                    message = self.session.core.read_message(self.stream_id)
+                    if message is not None:
+                        self.session.kick()
+                        return message
+                    if self.session.core.at_end(self.stream_id):
+                        raise anyio.EndOfStream
+                self.session.raise_if_over()
+                await self._changed()
+
+
+class ByteStream(_Stream, anyio.abc.ByteStream):
+    """Bytes without boundaries: files, tunnels, and whatever speaks over ``anyio.abc.ByteStream``."""
+
+    async def send(self, item: bytes, timeout: float | None = None) -> None:
+        """Send all bytes; returns when the last is accepted, or with ``timeout`` (seconds) when it is acknowledged.
+
+        When cancelled, the bytes accepted so far are sent and the rest is not.
+
+        :raises SendTimeoutError: not acknowledged in time; otherwise as :meth:`MessageStream.send`.
+        """
+        await anyio.lowlevel.checkpoint()
+        if timeout is None:
+            with self._sending:
+                await self._send(item)
+            return
+        with anyio.move_on_after(timeout), self._sending:
+            await self._send(item)
+            await self.wait_acknowledged()
+            return
+        raise SendTimeoutError(
+            f"no acknowledgement of {len(item)} bytes on stream {self.stream_id} within {timeout:g} s; what was "
+            "accepted may still arrive"
+        )
+
+    async def _send(self, data: bytes) -> None:
+        rest: bytes | memoryview = data
+        while True:
+            self._check_open()
+            with translated():
+                accepted = self.session.core.write(self.stream_id, rest)
+            self.session.kick()
+            if accepted == len(rest):
+                return
+            rest = memoryview(rest)[accepted:]
+            await self._changed()
+
+    async def receive(self, max_bytes: int = 61_440) -> bytes:
+        """At least one and at most ``max_bytes`` bytes, in order; never ``b""``.
+
+        :raises anyio.EndOfStream: when the peer has ended the stream and everything was read.
+        :raises StreamResetError: if the peer abandoned it, ``SessionClosedError`` if the session ended.
+        :raises anyio.BusyResourceError: if another task is receiving on this stream.
+        """
+        await anyio.lowlevel.checkpoint()
+        with self._receiving:
+            while True:
+                self._check_open()
+                with translated():
+                    data = self.session.core.read(self.stream_id, max_bytes)
+                if data:
+                    self.session.kick()
+                    return data
+                if data is not None:
+                    raise anyio.EndOfStream
+                self.session.raise_if_over()
+                await self._changed()
