@@ -1,0 +1,84 @@
+# Every target sets up what it needs: a machine with Python 3.11 (and the pip that came with it) and make is enough.
+# Stamp files in the virtual environments say what is installed, so that a second run starts at once.
+# What gets installed is written down in pyproject.toml alone.
+
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+.SUFFIXES:
+
+# The first Python that is new enough; or say: make test PYTHON=/path/to/python
+ifndef PYTHON
+PYTHON := $(shell for p in python3.11 python3 python3.12 python3.13 python3.14 python; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
+endif
+
+VENV := .venv
+CORE_VENV := .venv-core
+BIN := $(VENV)/bin
+INSTALL := -m pip --disable-pip-version-check --quiet install
+TYPED := $(wildcard stt_core stt_backends stt_anyio stt_trio tests fuzz benchmarks examples tools docs/make_diagrams.py)
+FUZZ_SECONDS := 30
+
+.PHONY: help install demo test test-core lint format bench fuzz docs clean
+
+help:
+	@echo "make demo     see a file cross between two processes of this machine"
+	@echo "make test     lint, types, layering and every test"
+	@echo "make install  the library and the stt command, in $(VENV)"
+	@echo "make lint     ruff, mypy and the import contracts only;  make format  lets ruff mend what it can"
+	@echo "make bench    the benchmarks;  make fuzz  a bounded fuzzing session ($(FUZZ_SECONDS) s, FUZZ_SECONDS=...)"
+	@echo "make docs     draw the state diagrams from the tables anew;  make clean  removes all that was installed"
+
+install: $(VENV)/.installed
+
+demo: install
+	$(BIN)/stt demo
+
+test: lint test-core
+	$(BIN)/python -m pytest
+
+# The core's own tests, in an environment that holds pytest and nothing else: the proof that the core needs nothing.
+test-core: $(CORE_VENV)/.ready
+	$(CORE_VENV)/bin/python -m pytest tests/core
+
+lint: $(VENV)/.group-lint $(VENV)/.group-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy $(TYPED)
+	$(BIN)/lint-imports
+
+format: $(VENV)/.group-lint
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/.group-bench
+	$(BIN)/python -m benchmarks
+
+fuzz: $(VENV)/.group-fuzz
+	$(BIN)/python -m fuzz --seconds $(FUZZ_SECONDS)
+
+docs: $(VENV)/.group-docs
+	$(BIN)/python docs/make_diagrams.py
+
+clean:
+	rm -rf $(VENV) $(CORE_VENV) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/.created $(CORE_VENV)/.created:
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed, and none was found on PATH" >&2; exit 1; }
+	$(PYTHON) -m venv --clear $(@D)
+	@touch $@
+
+$(VENV)/.installed: pyproject.toml $(VENV)/.created
+	$(BIN)/python $(INSTALL) --editable '.[all]'
+	@touch $@
+
+$(VENV)/.group-%: pyproject.toml tools/groups.py $(VENV)/.installed
+	@$(BIN)/python tools/groups.py $* > $@.txt
+	test ! -s $@.txt || $(BIN)/python $(INSTALL) --requirement $@.txt
+	@touch $@
+
+$(CORE_VENV)/.ready: pyproject.toml tools/groups.py $(CORE_VENV)/.created
+	@$(CORE_VENV)/bin/python tools/groups.py core > $@.txt
+	$(CORE_VENV)/bin/python $(INSTALL) --requirement $@.txt
+	@touch $@
