@@ -27,20 +27,18 @@ from stt_core.errors import ErrorCode, StateError
 from stt_core.events import AnyEvent, PeerRejected
 from stt_core.handshake import PENDING_LIFETIME, Accepted, Initiator, Refused, Responder
 from stt_core.handshake.limits import TargetBudget, TokenBucket
-from stt_core.packet import HandshakeType
-from stt_core.parameters import TransportParameters
+from stt_core.packet import CID_SIZE, PacketType
+from stt_core.parameters import RESET_TOKEN_SIZE, TransportParameters
 from stt_core.session import Context, Session
 from stt_core.state import SessionState
 from stt_core.types import Entropy, Observer, Path, Role, SessionKey, Transmit
 
-CID_SIZE = 8
-RESET_TOKEN_SIZE = 16
 SMALLEST_RESET = OVERHEAD + RESET_TOKEN_SIZE
 """A reset is as long as a small packet, so that nobody can tell it from one."""
 MAX_REPLIES = 1024
 """Stateless answers that wait for the socket; above it they are dropped, as a full socket would."""
 
-_FOR_RESPONDER = (HandshakeType.HELLO, HandshakeType.AUTH_PROOF)
+_FOR_RESPONDER = (PacketType.HELLO, PacketType.AUTH_PROOF)
 
 
 @dataclass(slots=True)
@@ -186,6 +184,13 @@ class Endpoint:
         for key in sorted(self._live):
             session = self._sessions[key]
             session.close(code, reason, linger=linger)
+            self._touch(session)
+
+    def abandon(self, reason: str) -> None:
+        """The socket is gone: end every session here and now, with nothing sent."""
+        for key in sorted(self._sessions):
+            session = self._sessions[key]
+            session.abandon(reason)
             self._touch(session)
 
     # --- what happened

@@ -425,6 +425,21 @@ class Session:
         self._close_request = (code, reason, linger)
         self.mark_ready()
 
+    def abandon(self, reason: str) -> None:
+        """End it here and now: nothing can be sent any more."""
+        if self.finished:
+            return
+        if self.state is SessionState.CLOSED:
+            self.finished = True
+        elif self.state is SessionState.HANDSHAKING and self._initiator is not None:
+            self._error = SessionClosedError(reason)
+            self._context.events.append(HandshakeFailed(self.key, self._error, self._path))
+            self._forget(SessionTrigger.LOST)
+        elif self.state is SessionState.HANDSHAKING:
+            self._forget(SessionTrigger.LOST)
+        else:
+            self._die(CloseReason.GRACEFUL, reason)
+
     def _proceed_to_close(self, channel: Channel, now: float) -> None:
         if self._farewell is not None or self._close_request is None:
             return

@@ -1,0 +1,56 @@
+"""STT on asyncio, uvloop and trio, through anyio."""
+
+from __future__ import annotations
+
+import logging
+
+from stt_anyio.errors import SessionClosedError, StreamClosedError, StreamResetError
+from stt_anyio.node import STTNode
+from stt_anyio.session import STTSession
+from stt_anyio.streams import ByteStream, MessageStream
+from stt_core.errors import (
+    AuthenticationError,
+    CloseReason,
+    ConfigurationError,
+    ConnectError,
+    ConnectionRefusedError,
+    ConnectionTimeoutError,
+    ErrorCode,
+    MessageTooLargeError,
+    PeerBusyError,
+    SendTimeoutError,
+    StateError,
+    StreamLimitError,
+    STTError,
+    VersionError,
+)
+from stt_core.state import SessionState
+from stt_core.types import RateLimits
+
+__all__ = [
+    "AuthenticationError",
+    "ByteStream",
+    "CloseReason",
+    "ConfigurationError",
+    "ConnectError",
+    "ConnectionRefusedError",
+    "ConnectionTimeoutError",
+    "ErrorCode",
+    "MessageStream",
+    "MessageTooLargeError",
+    "PeerBusyError",
+    "RateLimits",
+    "STTError",
+    "STTNode",
+    "STTSession",
+    "SendTimeoutError",
+    "SessionClosedError",
+    "SessionState",
+    "StateError",
+    "StreamClosedError",
+    "StreamLimitError",
+    "StreamResetError",
+    "VersionError",
+]
+
+logging.getLogger("stt").addHandler(logging.NullHandler())

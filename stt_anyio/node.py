@@ -1,0 +1,497 @@
+"""STTNode: a socket, an endpoint, and the task that keeps both going (chapter, "Session Lifecycle").
+
+Rule: one task owns the socket. Applications' calls queue commands in the core and kick that task; it sends, and wakes
+them by events. A crashing callback or handler is logged and ends nothing but its own session.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import os
+import socket
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterable
+from types import TracebackType
+from typing import Any, Self
+
+import anyio
+import anyio.lowlevel
+import sniffio
+
+from stt_anyio.errors import translate, translated
+from stt_anyio.session import STTSession
+from stt_backends.driver import Driver
+from stt_backends.pyca import PycaCrypto
+from stt_backends.seed import load_shared_seed
+from stt_backends.udp import UdpSocket
+from stt_core.config import MAX_DATAGRAM, EndpointConfig
+from stt_core.endpoint import Endpoint
+from stt_core.errors import (
+    AuthenticationError,
+    CloseReason,
+    ConfigurationError,
+    ConnectError,
+    ErrorCode,
+    SessionClosedError,
+    StateError,
+    STTError,
+)
+from stt_core.events import (
+    AnyEvent,
+    HandshakeFailed,
+    PeerRejected,
+    SessionClosed,
+    SessionEstablished,
+)
+from stt_core.handshake import weak_seed_reason
+from stt_core.types import RateLimits, SessionKey
+
+logger = logging.getLogger("stt.node")
+
+STOP_PATIENCE = 5.0
+"""Seconds :meth:`STTNode.stop` gives the peers to acknowledge, before the socket closes anyway."""
+
+ClosedCallback = Callable[[bytes, str], Any]
+EstablishedCallback = Callable[[STTSession], Any]
+
+
+class _Started:
+    """What :meth:`STTNode.start` returns: the node listens already, awaiting it changes nothing."""
+
+    def __init__(self, node: STTNode) -> None:
+        self._node = node
+
+    def __await__(self) -> Generator[Any, Any, STTNode]:
+        yield from anyio.lowlevel.checkpoint().__await__()
+        return self._node
+
+
+class STTNode:
+    """A node that connects to others and is connected to, over one UDP socket.
+
+    Lead with ``async with STTNode(...) as node``; :meth:`start` and :meth:`stop` work outside of one too. Settings
+    not listed in the signature's first lines are :class:`~stt_core.config.EndpointConfig`'s and in its units.
+
+    :raises ConfigurationError: on :meth:`start` or entering, naming the setting, its value and what it may be.
+    """
+
+    def __init__(
+        self,
+        node_id: bytes | None = None,
+        port: int = 0,
+        *,
+        shared_seed: bytes | None = None,
+        node_seed: bytes | None = None,
+        transport: str = "udp",
+        bind_address: str = "0.0.0.0",
+        reuse_port: bool = False,
+        recv_buffer_size: int | None = None,
+        send_buffer_size: int | None = None,
+        max_udp_payload: int | None = None,
+        keep_alive_interval: float = 10.0,
+        keep_alive_timeout: float = 30.0,
+        max_sessions: int = 1000,
+        rate_limits: RateLimits | None = RateLimits(),  # noqa: B008 - frozen
+        **settings: Any,
+    ) -> None:
+        if transport != "udp":
+            raise ConfigurationError(f"transport is {transport!r}, expected 'udp': this version speaks nothing else")
+        self.bind_address = bind_address
+        self._wanted_port = port
+        self._reuse_port = reuse_port
+        self._buffers = (recv_buffer_size, send_buffer_size)
+        self._seed = shared_seed
+        self._settings: dict[str, Any] = {
+            "node_id": node_id if node_id is not None else (os.urandom(8) if node_seed is None else None),
+            "node_seed": node_seed,
+            "max_udp_payload": MAX_DATAGRAM if max_udp_payload is None else max_udp_payload,
+            "keep_alive_interval": keep_alive_interval,
+            "keep_alive_timeout": keep_alive_timeout,
+            "max_sessions": max_sessions,
+            "rate_limits": rate_limits,
+            **settings,
+        }
+        self._driver: Driver | None = None
+        self._socket: UdpSocket | None = None
+        self._scope = anyio.CancelScope()
+        self._stopping = False
+        self._stopped = anyio.Event()
+        self._crash: BaseException | None = None
+        self._sessions: dict[SessionKey, STTSession] = {}
+        self._connecting: dict[SessionKey, anyio.Event] = {}
+        self._failures: dict[SessionKey, STTError] = {}
+        self._accepted: deque[STTSession] = deque()
+        self._arrivals: set[anyio.Event] = set()
+        self._closed_callbacks: list[ClosedCallback] = []
+        self._established_callbacks: list[EstablishedCallback] = []
+        self._background: set[Any] = set()
+
+    def __repr__(self) -> str:
+        where = f"{self.bind_address}:{self._socket.address[1]}" if self._socket else "not started"
+        return f"<STTNode {where}, {len(self._sessions)} sessions>"
+
+    # --- starting and stopping
+
+    def start(self) -> _Started:
+        """Bind the socket and begin to serve, at once; the result may be awaited or not.
+
+        :raises ConfigurationError: if a setting is wrong or there is no seed; ``OSError`` if the port is taken.
+        """
+        if self._driver is not None:
+            raise StateError("this node was started already; make a new one")
+        seed = self._seed if self._seed is not None else load_shared_seed(os.environ)
+        weak = weak_seed_reason(seed)
+        if weak is not None:
+            logger.warning("the shared seed is weak: %s", weak)
+        receive_size, send_size = self._buffers
+        sock = UdpSocket(
+            self.bind_address,
+            self._wanted_port,
+            reuse_port=self._reuse_port,
+            recv_buffer_size=receive_size,
+            send_buffer_size=send_size,
+        )
+        try:
+            config = EndpointConfig(shared_seed=seed, receive_buffer_hint=sock.receive_buffer, **self._settings)
+            endpoint = Endpoint(
+                config, crypto=PycaCrypto(), entropy=os.urandom, wall_offset=time.time() - time.monotonic()
+            )
+        except BaseException:
+            sock.close()
+            raise
+        self._socket = sock
+        self._driver = Driver(endpoint, sock, self._on_event)
+        self._spawn(self._run())
+        return _Started(self)
+
+    async def __aenter__(self) -> Self:
+        self.start()
+        await anyio.lowlevel.checkpoint()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.stop()
+
+    async def stop(self) -> None:
+        """Close all sessions gracefully, then the socket; bounded in time. Does nothing a second time.
+
+        Cancelled (or inside a cancelled scope) it still closes the socket, without waiting for the peers.
+        """
+        driver = self._driver
+        if driver is None:
+            await anyio.lowlevel.checkpoint()
+            return
+        if not self._stopping:
+            self._stopping = True
+            driver.endpoint.close(ErrorCode.SHUTTING_DOWN, "the node is stopping", linger=STOP_PATIENCE / 2)
+        self.kick()
+        try:
+            with anyio.move_on_after(STOP_PATIENCE):
+                await self._stopped.wait()
+        finally:
+            driver.endpoint.close(ErrorCode.SHUTTING_DOWN, "the node is stopping")
+            if not self._stopped.is_set() and self._socket is not None:
+                driver.flush()
+            self._shut()
+            with anyio.CancelScope(shield=True):
+                await self._stopped.wait()
+        if self._crash is not None:
+            crash, self._crash = self._crash, None
+            raise crash
+
+    def _shut(self) -> None:
+        self._scope.cancel()
+        self._stopping = True
+        self._ended = True
+
+    _ended = False
+
+    def _spawn(self, coroutine: Any) -> None:
+        """Run in the background, whether or not the caller is inside a nursery."""
+        if sniffio.current_async_library() == "trio":
+            import trio  # noqa: PLC0415 - only there where it is the running library
+
+            async def run() -> None:
+                await coroutine
+
+            trio.lowlevel.spawn_system_task(run)
+        else:
+            import asyncio  # noqa: PLC0415 - likewise
+
+            task = asyncio.get_running_loop().create_task(coroutine)
+            self._background.add(task)
+            task.add_done_callback(self._background.discard)
+
+    async def _run(self) -> None:
+        driver, sock = self._driver, self._socket
+        if driver is None or sock is None:
+            raise StateError("not started")
+        try:
+            while not self._ended:
+                driver.turn()
+                if self._stopping and driver.endpoint.idle:
+                    break
+                await self._wait(driver, sock)
+        except Exception as error:  # noqa: BLE001 - kept, and raised by stop()
+            logger.exception("the node failed and stops")
+            self._crash = error
+        finally:
+            self._end_sessions()
+            anyio.notify_closing(sock)  # type: ignore[arg-type]  # it has a fileno()
+            sock.close()
+            self._stopped.set()
+
+    async def _wait(self, driver: Driver, sock: UdpSocket) -> None:
+        if driver.more:
+            await anyio.lowlevel.checkpoint()
+            return
+        due = driver.next_timer()
+        pause = None if due is None else max(0.0, due - driver.clock())
+        deadline = float("inf") if pause is None else anyio.current_time() + pause
+        with anyio.CancelScope(deadline=deadline) as self._scope:
+            if self._kicked:
+                self._scope.cancel()
+            if driver.blocked:
+                await anyio.wait_writable(sock)  # type: ignore[arg-type]
+            else:
+                await anyio.wait_readable(sock)  # type: ignore[arg-type]
+        self._kicked = False
+
+    _kicked = False
+
+    def kick(self) -> None:
+        """Let queued commands leave in the background task's next step; many at once cost one."""
+        if not self._kicked:
+            self._kicked = True
+            self._scope.cancel()
+
+    def _end_sessions(self) -> None:
+        """Nobody will move datagrams any more: let no one wait for what can't come."""
+        driver = self._driver
+        if driver is None:
+            return
+        driver.endpoint.abandon("the node was stopped")
+        while (event := driver.endpoint.next_event()) is not None:
+            self._on_event(event)
+        self._wake_arrivals()
+
+    # --- what it is
+
+    @property
+    def port(self) -> int:
+        """The UDP port bound, also where 0 asked for any.
+
+        :raises StateError: before the node is started.
+        """
+        return int(self.address[1])
+
+    @property
+    def address(self) -> tuple[Any, ...]:
+        """The bound address.
+
+        :raises StateError: before the node is started.
+        """
+        if self._socket is None:
+            raise StateError("the node isn't started")
+        return self._socket.address
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """The sans-IO core under this node, for looking at; commands to it go unnoticed until :meth:`kick`."""
+        if self._driver is None:
+            raise StateError("the node isn't started")
+        return self._driver.endpoint
+
+    def get_active_sessions(self) -> list[STTSession]:
+        """All sessions that are established."""
+        return [session for session in self._sessions.values() if session.alive]
+
+    def statistics(self) -> dict[str, int]:
+        """Counters by name: datagrams, sessions, refusals, resets."""
+        return self.endpoint.statistics()
+
+    # --- connecting
+
+    async def connect(
+        self,
+        peer_address: tuple[Any, ...],
+        peer_node_id: bytes | None = None,
+        *,
+        peer_key: bytes | None = None,
+        timeout: float | None = None,
+    ) -> STTSession:
+        """A session with the node at ``peer_address``, ``(host, port)``; the host may be a name.
+
+        ``peer_node_id`` says who must answer, ``peer_key`` (32 bytes) which identity it must prove.
+
+        :raises ConnectionRefusedError: nothing listens there. ``ConnectionTimeoutError``: no answer in ``timeout``
+            seconds (default 10). ``AuthenticationError``: it does not hold our seed; don't retry. ``PeerBusyError``:
+            it declined for now. All are ``ConnectionError``.
+        """
+        endpoint, sock = self.endpoint, self._socket
+        if self._stopping or sock is None:
+            raise StateError("the node is stopped")
+        address = sock.canonical(await self._resolve(peer_address))
+        with translated():
+            key = endpoint.connect(
+                address, now=time.monotonic(), peer_node_id=peer_node_id, peer_key=peer_key, timeout=timeout
+            )
+        done = self._connecting[key] = anyio.Event()
+        self.kick()
+        try:
+            await done.wait()
+        except BaseException:
+            self._abandon(key)
+            raise
+        finally:
+            self._connecting.pop(key, None)
+        failure = self._failures.pop(key, None)
+        if failure is not None:
+            raise translate(failure)
+        return self._sessions[key] if key in self._sessions else self._just_over(key)
+
+    def _just_over(self, key: SessionKey) -> STTSession:
+        raise translate(self._failures.pop(key, SessionClosedError("the session ended as soon as it was made")))
+
+    def _abandon(self, key: SessionKey) -> None:
+        session = self._sessions.get(key)
+        core = session.core if session else next((s for s in [self._core(key)] if s), None)
+        if core is not None:
+            core.close()
+            self.kick()
+
+    def _core(self, key: SessionKey) -> Any:
+        try:
+            return self.endpoint.session(key)
+        except LookupError:
+            return None
+
+    async def _resolve(self, address: tuple[Any, ...]) -> tuple[Any, ...]:
+        host, port = address[0], address[1]
+        try:
+            found = await anyio.getaddrinfo(host, port, type=socket.SOCK_DGRAM)
+        except OSError as error:
+            raise ConnectError(f"can't resolve {host!r}: {error.strerror or error}") from error
+        prefer = socket.AF_INET6 if ":" in self.bind_address else socket.AF_INET
+        for family, _, _, _, resolved in found:
+            if family == prefer:
+                return tuple(resolved)
+        return tuple(found[0][4])
+
+    # --- accepting
+
+    async def accept(self) -> STTSession:
+        """The next session a peer made with us.
+
+        :raises StateError: when the node stops.
+        """
+        await anyio.lowlevel.checkpoint()
+        while not self._accepted:
+            if self._stopping:
+                raise StateError("the node is stopped")
+            event = anyio.Event()
+            self._arrivals.add(event)
+            try:
+                await event.wait()
+            finally:
+                self._arrivals.discard(event)
+        return self._accepted.popleft()
+
+    async def incoming(self) -> AsyncIterator[STTSession]:
+        """Sessions as peers make them; ends when the node stops."""
+        while True:
+            try:
+                session = await self.accept()
+            except StateError:
+                return
+            yield session
+
+    async def serve(self, handler: Callable[[STTSession], Awaitable[Any]]) -> None:
+        """Run ``handler(session)`` for each session until the node stops; a session is closed when its handler ends.
+
+        A handler that raises is logged and ends its own session only.
+        """
+        async with anyio.create_task_group() as tasks:
+            async for session in self.incoming():
+                tasks.start_soon(self._handle, handler, session)
+
+    async def _handle(self, handler: Callable[[STTSession], Awaitable[Any]], session: STTSession) -> None:
+        try:
+            async with session:
+                await handler(session)
+        except SessionClosedError as error:
+            logger.info("%r ended under its handler: %s", session, error)
+        except Exception:
+            logger.exception("the handler of %r failed", session)
+
+    # --- telling
+
+    def on_session_closed(self, callback: ClosedCallback) -> None:
+        """Call ``callback(session_id, reason)`` for each session that ends, and for each peer that fails to
+        authenticate (reason ``auth_failure``, an empty id). Sync or async; its exceptions are logged."""
+        self._closed_callbacks.append(callback)
+
+    def on_session_established(self, callback: EstablishedCallback) -> None:
+        """Call ``callback(session)`` for each session that is made, by either side. Sync or async."""
+        self._established_callbacks.append(callback)
+
+    def _tell(self, callbacks: Iterable[Callable[..., Any]], *details: Any) -> None:
+        for callback in callbacks:
+            try:
+                result = callback(*details)
+            except Exception:
+                logger.exception("a callback failed: %r", callback)
+                continue
+            if inspect.isawaitable(result):
+                self._spawn(self._finish_callback(callback, result))
+
+    async def _finish_callback(self, callback: Callable[..., Any], result: Awaitable[Any]) -> None:
+        try:
+            await result
+        except Exception:
+            logger.exception("a callback failed: %r", callback)
+
+    # --- events
+
+    def _on_event(self, event: AnyEvent) -> None:
+        if isinstance(event, SessionEstablished):
+            self._on_established(event)
+        elif isinstance(event, HandshakeFailed):
+            done = self._connecting.get(event.session_key)
+            if done is not None:
+                self._failures[event.session_key] = event.error
+                done.set()
+        elif isinstance(event, PeerRejected):
+            logger.warning("refused a peer at %s: %s", event.path.address, event.error)
+            if isinstance(event.error, AuthenticationError):
+                self._tell(self._closed_callbacks, b"", str(CloseReason.AUTH_FAILURE))
+        else:
+            session = self._sessions.get(event.session_key)
+            if session is None:
+                return
+            session.handle_event(event)
+            if isinstance(event, SessionClosed):
+                del self._sessions[event.session_key]
+                logger.info("%r closed: %s (%s)", session, event.reason, event.message)
+                self._tell(self._closed_callbacks, event.session_id, str(event.reason))
+
+    def _on_established(self, event: SessionEstablished) -> None:
+        session = STTSession(self, self.endpoint.session(event.session_key))
+        self._sessions[event.session_key] = session
+        logger.info("%r established with %s", session, event.path.address)
+        if event.initiated:
+            done = self._connecting.get(event.session_key)
+            if done is not None:
+                done.set()
+        else:
+            self._accepted.append(session)
+            self._wake_arrivals()
+        self._tell(self._established_callbacks, session)
+
+    def _wake_arrivals(self) -> None:
+        for event in self._arrivals:
+            event.set()
