@@ -1,0 +1,9 @@
+"""Streams: send buffers, reassembly, flow control, message boundaries, and the map of a session's streams."""
+
+from __future__ import annotations
+
+from stt_core.streams.map import STREAM_FRAMES, StreamMap
+from stt_core.streams.receive import ReceiveHalf
+from stt_core.streams.stream import StreamInfo
+
+__all__ = ["STREAM_FRAMES", "ReceiveHalf", "StreamInfo", "StreamMap"]

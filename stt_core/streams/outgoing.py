@@ -1,0 +1,314 @@
+"""What a session's streams put into packets: control frames first, then data by urgency.
+
+Rule: frames are retransmitted, never packets. Of a control frame only its kind and its stream are queued, and it is
+built from the state of the moment it leaves; one that has become pointless is not sent at all.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from stt_core import frames
+from stt_core.config import EndpointConfig
+from stt_core.events import AnyEvent, StreamWritable
+from stt_core.frames import DATA_OVERHEAD, BlockedKind, FrameType
+from stt_core.packing import Batch, Token
+from stt_core.state import ReceiveState, SendState
+from stt_core.streams.flow import MessagePool, SessionWindow
+from stt_core.streams.ids import StreamIds
+from stt_core.streams.schedule import Schedule
+from stt_core.streams.send import SPLINTER
+from stt_core.streams.stream import Stream
+from stt_core.types import SessionKey, StreamMode
+
+INITIAL_RTT: Final = 0.333
+
+DATA: Final = int(FrameType.DATA)
+OPEN: Final = int(FrameType.STREAM_OPEN)
+CLOSE: Final = int(FrameType.STREAM_CLOSE)
+STOP: Final = int(FrameType.STREAM_STOP)
+MAX_DATA: Final = int(FrameType.MAX_DATA)
+MAX_STREAM_DATA: Final = int(FrameType.MAX_STREAM_DATA)
+MAX_STREAMS: Final = int(FrameType.MAX_STREAMS)
+BLOCKED: Final = int(FrameType.BLOCKED)
+
+Want = tuple[int, int, int]
+"""A control frame to send: type, stream id or 0, and for BLOCKED its kind."""
+
+
+class Outgoing:
+    """The sending side of one session's ``streams``, and the credit it gives for receiving.
+
+    ``credit_limit`` and ``sent`` are the session's: what the peer allows and what was used of it, in bytes.
+    """
+
+    __slots__ = (
+        "_blocked_at", "_control", "_events", "_ids", "_key", "_parked", "_pool", "_schedule", "_send_buffer",
+        "_streams", "_window", "_window_size", "credit_limit", "rtt_hint", "sent",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        streams: Mapping[int, Stream],
+        *,
+        session_key: SessionKey,
+        events: deque[AnyEvent],
+        ids: StreamIds,
+        window: SessionWindow,
+        config: EndpointConfig,
+    ) -> None:
+        self._streams = streams
+        self._key = session_key
+        self._events = events
+        self._ids = ids
+        self._window = window
+        self._pool = MessagePool()
+        self._window_size = config.stream_window
+        self._send_buffer = config.send_buffer
+        self._schedule = Schedule()
+        self._parked: dict[int, Stream] = {}  # have data to send and wait for the session's window
+        self._control: dict[Want, None] = {}  # in order
+        self._blocked_at = -1
+        self.credit_limit = 0
+        self.sent = 0
+        self.rtt_hint = INITIAL_RTT
+
+    @property
+    def wants_to_send(self) -> bool:
+        """Whether :meth:`fill` has something to put into packets."""
+        return bool(self._control) or bool(self._schedule)
+
+    def want(self, kind: int, stream_id: int = 0, detail: int = 0) -> None:
+        """Queue a control frame, once however often it is wanted."""
+        self._control[kind, stream_id, detail] = None
+
+    def plan(self, stream: Stream) -> None:
+        """Schedule a stream that can send, or note what it waits for."""
+        if stream.queued:
+            return
+        send = stream.send
+        if send.sendable(self.credit_limit - self.sent):
+            self._parked.pop(stream.stream_id, None)
+            self._schedule.add(stream)
+        elif send.sent < send.end:
+            if send.sent >= send.limit:
+                if stream.blocked_at != send.limit:
+                    self.want(BLOCKED, stream.stream_id, BlockedKind.STREAM)
+            else:
+                self._parked[stream.stream_id] = stream
+                if self._blocked_at != self.credit_limit:
+                    self.want(BLOCKED, 0, BlockedKind.SESSION)
+
+    def raise_credit(self, limit: int) -> None:
+        """The peer's MAX_DATA; one that doesn't raise the limit came late and changes nothing."""
+        if limit > self.credit_limit:
+            self.credit_limit = limit
+            parked, self._parked = self._parked, {}
+            for stream in parked.values():
+                self.plan(stream)
+
+    def unpark(self, stream: Stream) -> None:
+        """This stream has no data to send any more."""
+        self._parked.pop(stream.stream_id, None)
+
+    def forget(self, stream: Stream) -> None:
+        """This stream is over."""
+        self._parked.pop(stream.stream_id, None)
+        if self._pool.drop(stream.stream_id):
+            self._ask_waiting()
+
+    # --- what the peer may send
+
+    def offer_credit(self, stream: Stream) -> None:
+        """Tell the peer of new limits where there is half a window to give."""
+        receive = stream.receive
+        if receive.window.due and receive.wants_credit and stream.stream_id not in self._pool.waiting:
+            self.want(MAX_STREAM_DATA, stream.stream_id)
+        if self._window.due:
+            self.want(MAX_DATA)
+
+    def offer_streams(self) -> None:
+        """Tell the peer of new limits where it has used half of what it had."""
+        if self._ids.due:
+            self.want(MAX_STREAMS)
+
+    def settle_credit(self, stream: Stream) -> None:
+        """The stream was read, or failed: what it held of the pool for messages may be less."""
+        receive = stream.receive
+        if receive.discarding or receive.error is not None:
+            gave_back = self._pool.drop(stream.stream_id)
+        else:
+            beyond = receive.window.limit - self._window_size
+            gave_back = self._pool.settle(stream.stream_id, receive.read_offset, beyond)
+        if gave_back:
+            self._ask_waiting()
+
+    def _ask_waiting(self) -> None:
+        for stream_id in self._pool.waiting:
+            self.want(MAX_STREAM_DATA, stream_id)
+        self._pool.waiting.clear()
+
+    # --- into packets
+
+    def fill(self, batch: Batch, now: float) -> None:
+        """Put control frames, then data, into ``batch`` until it is full or nothing is left to send."""
+        if self._control:
+            self._fill_control(batch, now)
+        if self._schedule:
+            self._fill_data(batch)
+            if self._control and batch.packets_left > 0:
+                self._fill_control(batch, now)  # BLOCKED, noticed just now
+
+    def _fill_data(self, batch: Batch) -> None:
+        schedule = self._schedule
+        announced: set[int] = set()
+        body = batch.room - DATA_OVERHEAD
+        while schedule and (batch.packets_left > 0 or batch.free >= DATA_OVERHEAD + SPLINTER):
+            stream, alone = schedule.head()
+            send = stream.send
+            if stream.announcing and stream.stream_id not in announced and send.sendable(1):
+                if not self._announce(stream, batch):
+                    return
+                announced.add(stream.stream_id)
+            before = send.sent
+            done = send.fill(batch, self.credit_limit - self.sent, batch.limit if alone else -(-stream.turn // body))
+            self.sent += send.sent - before
+            if send.wants_room and 2 * send.unsent < self._send_buffer:
+                send.wants_room = False
+                self._events.append(StreamWritable(self._key, stream.stream_id))
+            if not send.sendable(self.credit_limit - self.sent):
+                schedule.drop(stream)
+                self.plan(stream)
+            elif done:
+                schedule.spend(stream, done)
+            else:
+                return  # what is left of the batch is too small for it
+
+    def _announce(self, stream: Stream, batch: Batch) -> bool:
+        """Put STREAM_OPEN into the packet that will hold the stream's first data of this batch."""
+        frame = _open_frame(stream)
+        if batch.open_packet and batch.free < len(frame) + DATA_OVERHEAD + SPLINTER:
+            batch.end_packet()
+        if not batch.add(frame, (OPEN, stream.stream_id)):
+            return False
+        self._control.pop((OPEN, stream.stream_id, 0), None)
+        return True
+
+    def _fill_control(self, batch: Batch, now: float) -> None:
+        for want in list(self._control):
+            kind, stream_id, detail = want
+            stream = self._streams.get(stream_id)
+            if kind == OPEN and stream is not None and stream.queued:
+                continue  # goes with its data, see _announce
+            if kind in _OF_STREAMS:
+                built = None if stream is None else _OF_STREAMS[kind](self, stream, now)
+            else:
+                built = self._build_blocked(BlockedKind(detail), stream) if kind == BLOCKED else self._build(kind, now)
+            if built is not None and not batch.add(*built):
+                return
+            del self._control[want]
+
+    def _build(self, kind: int, now: float) -> tuple[bytes, Token]:
+        if kind == MAX_DATA:
+            limit = self._window.grant(now, self.rtt_hint)
+            return frames.MaxData(limit).encode(), (kind, limit)
+        granted = self._ids.grant()
+        return frames.MaxStreams(*granted).encode(), (kind, *granted)
+
+    def _build_blocked(self, kind: BlockedKind, stream: Stream | None) -> tuple[bytes, Token] | None:
+        """BLOCKED, if it still is so. It is only news for people and traces, so a lost one is not repeated."""
+        stream_id = 0
+        if kind is BlockedKind.STREAM:
+            if stream is None or not stream.send.limit <= stream.send.sent < stream.send.end:
+                return None
+            stream_id = stream.stream_id
+            limit = stream.blocked_at = stream.send.limit
+        elif kind is BlockedKind.SESSION:
+            if self.sent < self.credit_limit:
+                return None
+            limit = self._blocked_at = self.credit_limit
+        else:
+            limit = self._ids.automatic_limit
+        return frames.Blocked(kind, stream_id, limit).encode(), (BLOCKED, stream_id)
+
+    def _build_open(self, stream: Stream, now: float) -> tuple[bytes, Token] | None:
+        return (_open_frame(stream), (OPEN, stream.stream_id)) if stream.announcing else None
+
+    def _build_close(self, stream: Stream, now: float) -> tuple[bytes, Token] | None:
+        send = stream.send
+        if send.state is not SendState.RESET_SENT:
+            return None
+        return frames.StreamClose(stream.stream_id, send.code, send.end).encode(), (CLOSE, stream.stream_id)
+
+    def _build_stop(self, stream: Stream, now: float) -> tuple[bytes, Token] | None:
+        if stream.receive.state is not ReceiveState.OPEN:
+            return None  # nothing to stop any more
+        return frames.StreamStop(stream.stream_id, stream.stop_code).encode(), (STOP, stream.stream_id)
+
+    def _build_max_stream_data(self, stream: Stream, now: float) -> tuple[bytes, Token] | None:
+        if not stream.receive.wants_credit:
+            return None
+        limit = self._grant(stream, now)
+        return frames.MaxStreamData(stream.stream_id, limit).encode(), (MAX_STREAM_DATA, stream.stream_id, limit)
+
+    def _grant(self, stream: Stream, now: float) -> int:
+        """Raise a stream's receive limit; one of messages within what the session's pool for them allows."""
+        receive = stream.receive
+        window = receive.window
+        if stream.mode is not StreamMode.MESSAGES:
+            limit = window.grant(now, self.rtt_hint)
+        else:
+            pool = self._pool
+            stream_id = stream.stream_id
+            floor = receive.read_offset + self._window_size
+            ceiling = floor + pool.available(stream_id)
+            if ceiling < receive.head_end and pool.favour(stream_id, receive.head_end):
+                ceiling = receive.head_end
+            limit = window.grant(now, self.rtt_hint, ceiling, tune=pool.relaxed)
+            pool.charge(stream_id, max(0, limit - floor))
+            if limit < window.consumed + window.size:
+                pool.waiting[stream_id] = None
+        # A session's window no smaller than a stream's, or one fast stream could never use its own.
+        self._window.size = max(self._window.size, window.size)
+        return limit
+
+    # --- losses
+
+    def on_lost(self, token: Token) -> None:
+        """A control frame is lost: it is sent again if it still says something."""
+        kind = token[0]
+        if kind == MAX_DATA:
+            repeat = token[1] == self._window.limit
+        elif kind == MAX_STREAMS:
+            repeat = token[1:] == self._ids.granted
+        else:
+            stream = self._streams.get(token[1])
+            repeat = stream is not None and _worth_repeating(stream, token)
+        if repeat:
+            self.want(kind, 0 if kind in (MAX_DATA, MAX_STREAMS) else token[1])
+
+
+def _open_frame(stream: Stream) -> bytes:
+    mode = StreamMode.MESSAGES if stream.mode is None else stream.mode
+    return frames.StreamOpen(stream.stream_id, mode, stream.priority, stream.purpose).encode()
+
+
+def _worth_repeating(stream: Stream, token: Token) -> bool:
+    kind = token[0]
+    if kind == OPEN:
+        return stream.announcing
+    if kind == CLOSE:
+        return stream.send.state is SendState.RESET_SENT
+    if kind == STOP:
+        return stream.receive.state is ReceiveState.OPEN
+    return kind == MAX_STREAM_DATA and token[2] == stream.receive.window.limit
+
+
+_OF_STREAMS: Final[Mapping[int, Callable[[Outgoing, Stream, float], tuple[bytes, Token] | None]]] = {
+    OPEN: Outgoing._build_open,
+    CLOSE: Outgoing._build_close,
+    STOP: Outgoing._build_stop,
+    MAX_STREAM_DATA: Outgoing._build_max_stream_data,
+}

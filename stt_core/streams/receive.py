@@ -1,0 +1,399 @@
+"""The receiving half of a stream: reassembly, final size, and reading in order.
+
+Rule: what a peer can make us keep is bounded by the windows, its fragments' overhead included. In-order data is
+appended by the list; only what lies behind a gap is looked at piece by piece. Nothing is copied twice.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from typing import Final
+
+from stt_core.errors import ErrorCode, StreamClosedError, StreamResetError, Violation
+from stt_core.state import RECEIVE, ReceiveState, ReceiveTrigger, advance
+from stt_core.streams.flow import ReceiveWindow, SessionWindow
+from stt_core.streams.messages import MAX_PREFIX, parse_length_untrusted
+from stt_core.types import StreamMode
+
+JOIN: Final = 4096
+"""Neighbours that together are no longer than this are kept as one: a short ``bytes`` is mostly header."""
+SHORT: Final = 512
+"""Chunks shorter than this on average are joined when they arrive."""
+
+_TERMINAL: Final = (ReceiveState.DATA_READ, ReceiveState.RESET_READ)
+
+
+class ByteQueue:
+    """Bytes in order, kept as the chunks they came in. ``size`` is how many are there."""
+
+    __slots__ = ("_at", "_chunks", "size")
+
+    def __init__(self) -> None:
+        self._chunks: list[bytes] = []
+        self._at = 0  # bytes of the first chunk that were taken
+        self.size = 0
+
+    def push(self, chunks: list[bytes], size: int) -> None:
+        """Append ``chunks``, ``size`` bytes in all (at least one); the list is not kept."""
+        own = self._chunks
+        self.size += size
+        if len(chunks) > 1 and size < SHORT * len(chunks):
+            chunks = [b"".join(chunks)]
+        if own and len(own[-1]) + len(chunks[0]) <= JOIN:
+            own[-1] += chunks[0]
+            chunks = chunks[1:]
+        own += chunks
+
+    def take(self, size: int) -> bytes:
+        """Remove and return the first ``size`` bytes, 1 to all of them; a whole chunk comes back as it came."""
+        chunks = self._chunks
+        at = self._at
+        first = chunks[0]
+        left = len(first) - at
+        self.size -= size
+        if size < left:
+            self._at = at + size
+            return first[at : at + size]
+        self._at = 0
+        parts = [first[at:] if at else first]
+        size -= left
+        count = 1
+        while size:
+            part = chunks[count]
+            if size < len(part):
+                parts.append(part[:size])
+                self._at = size
+                break
+            parts.append(part)
+            size -= len(part)
+            count += 1
+        del chunks[:count]
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def peek(self, size: int) -> bytes:
+        """The first ``size`` bytes, or fewer where fewer are there; they stay."""
+        found = b""
+        at = self._at
+        for chunk in self._chunks:
+            found += chunk[at : at + size - len(found)]
+            at = 0
+            if len(found) == size:
+                break
+        return found
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._chunks = []
+        self._at = self.size = 0
+
+
+class ReceiveHalf:
+    """What one stream receives.
+
+    ``expected`` is the offset up to which everything arrived, ``final`` the size of the stream once known. ``mode``
+    is None until the peer's data may be looked at. ``error`` is the code reading fails with, ``broken`` a code the
+    owner must fail this stream with. ``abandoned`` means that the application will not read any more.
+    """
+
+    __slots__ = (
+        "_head_end", "_head_size", "_pieces", "_session", "_starts", "abandoned", "broken", "discarding", "error",
+        "expected", "final", "max_message", "mode", "queue", "read_offset", "state", "stream_id", "window",
+    )  # fmt: skip
+
+    def __init__(
+        self, stream_id: int, mode: StreamMode | None, window: ReceiveWindow, session: SessionWindow, max_message: int
+    ) -> None:
+        self.stream_id = stream_id
+        self.mode = mode
+        self.window = window
+        self.max_message = max_message
+        self.state = ReceiveState.OPEN
+        self.expected = 0
+        self.read_offset = 0
+        self.final: int | None = None
+        self.error: int | None = None
+        self.broken: ErrorCode | None = None
+        self.discarding = False
+        self.abandoned = False
+        self.queue = ByteQueue()
+        self._session = session
+        self._head_end: int | None = None  # where the first unread message ends, once its length is known
+        self._head_size = 0
+        # Pieces behind a gap, by ascending offset, never overlapping; None while there is no gap.
+        self._starts: list[int] = []
+        self._pieces: list[bytes] = []
+
+    @property
+    def in_order(self) -> bool:
+        """Whether the next bytes, if they come in order, need nothing but to be appended."""
+        return self.state is ReceiveState.OPEN and not (self._starts or self.discarding) and self.mode is not None
+
+    @property
+    def terminal(self) -> bool:
+        """Whether there is nothing left to receive or to read."""
+        return self.state in _TERMINAL
+
+    @property
+    def wants_credit(self) -> bool:
+        """Whether more data may come and anybody wants it."""
+        return self.state is ReceiveState.OPEN and not self.discarding
+
+    @property
+    def head_end(self) -> int:
+        """Up to which offset the message in progress needs credit; 0 where that isn't known."""
+        return self._head_end or 0
+
+    @property
+    def readable(self) -> bool:
+        """Whether reading would tell something: data, a whole message, the end, or an error."""
+        if self.abandoned or self.mode is None:
+            return False
+        if self.error is not None or self.expected == self.final:
+            return True
+        if self.mode is StreamMode.MESSAGES:
+            return self._head_end is not None and self.expected >= self._head_end
+        return self.queue.size > 0
+
+    # --- what arrives
+
+    def commit(self, chunks: list[bytes], expected: int) -> None:
+        """Append in-order chunks that end at ``expected``; only where :attr:`in_order` holds.
+
+        :raises Violation: FLOW_CONTROL.
+        """
+        self._account(expected)
+        self._append(chunks, expected)
+
+    def receive(self, offset: int, data: bytes, fin: bool) -> None:
+        """Take bytes from anywhere in the stream.
+
+        :raises Violation: FLOW_CONTROL, or FINAL_SIZE where the frame contradicts what was said before
+            (RFC 9000 section 4.5).
+        """
+        stop = offset + len(data)
+        self._check_final(stop, fin)
+        self._account(stop)
+        if fin and self.state is ReceiveState.OPEN:
+            self.final = stop
+            self._move(ReceiveTrigger.FIN)
+        if self.discarding:
+            self._consume(self.window.received)
+            self._settle_discarded()
+            return
+        if self.state not in (ReceiveState.OPEN, ReceiveState.SIZE_KNOWN):
+            return
+        if data and stop > self.expected:
+            if offset > self.expected:
+                self._hold(offset, data)
+            else:
+                chunks = [data[self.expected - offset :]]
+                if self._starts:
+                    stop = self._unhold(stop, chunks)
+                self._append(chunks, stop)
+        if self.state is ReceiveState.SIZE_KNOWN and self.expected == self.final:
+            self._move(ReceiveTrigger.COMPLETE)
+
+    def receive_reset(self, code: int, final: int) -> None:
+        """The peer abandoned its sending half after ``final`` bytes; whatever was not read yet is dropped.
+
+        :raises Violation: FLOW_CONTROL or FINAL_SIZE.
+        """
+        self._check_final(final, True)
+        self._account(final)
+        if self.state not in (ReceiveState.OPEN, ReceiveState.SIZE_KNOWN):
+            return  # all data was here before: the reset comes too late to matter (RFC 9000 section 3.2)
+        self.final = final
+        self._move(ReceiveTrigger.RESET)
+        if self.error is None:
+            self.error = code
+        self._drop()
+        if self.abandoned:
+            self._move(ReceiveTrigger.READ)
+
+    def set_mode(self, mode: StreamMode) -> None:
+        """The peer's STREAM_OPEN has come: what was held may be delivered."""
+        self.mode = mode
+        if mode is StreamMode.MESSAGES and not self.discarding:
+            self._find_head()
+
+    def _check_final(self, stop: int, fin: bool) -> None:
+        final = self.final
+        if final is None:
+            if fin and stop < self.window.received:
+                raise Violation(
+                    ErrorCode.FINAL_SIZE, f"stream {self.stream_id} ends at {stop}, below {self.window.received}"
+                )
+        elif stop > final or (fin and stop != final):
+            raise Violation(ErrorCode.FINAL_SIZE, f"stream {self.stream_id} reaches {stop}, its final size is {final}")
+
+    def _account(self, stop: int) -> None:
+        """Check ``stop`` against both windows."""
+        grown = stop - self.window.received
+        if grown > 0:
+            self.window.receive(stop)
+            self._session.receive(self._session.received + grown)
+
+    def _append(self, chunks: list[bytes], expected: int) -> None:
+        self.queue.push(chunks, expected - self.expected)
+        self.expected = expected
+        if self.mode is StreamMode.MESSAGES:
+            self._find_head()
+
+    def _find_head(self) -> None:
+        """Learn where the first unread message ends; while it isn't whole, what came of it counts as consumed."""
+        if self._head_end is None and self.queue.size:
+            try:
+                parsed = parse_length_untrusted(self.queue.peek(MAX_PREFIX))
+            except Violation as violation:
+                self.broken = violation.code
+                return
+            if parsed is not None:
+                length, prefix = parsed
+                if length > self.max_message:
+                    self.broken = ErrorCode.MESSAGE_TOO_LARGE
+                    return
+                self._head_end = self.read_offset + prefix + length
+                self._head_size = length
+        if self._head_end is None or self.expected < self._head_end:
+            self._consume(self.expected)
+
+    def _hold(self, offset: int, data: bytes) -> None:
+        """Keep a piece that lies behind a gap, without what is held already."""
+        starts, pieces = self._starts, self._pieces
+        before = len(starts)
+        left = bisect_right(starts, offset)
+        if left:
+            end = starts[left - 1] + len(pieces[left - 1])
+            if end > offset:
+                data = data[end - offset :]
+                offset = end
+        right = left
+        while right < before and starts[right] < offset + len(data):
+            if starts[right] + len(pieces[right]) > offset + len(data):
+                data = data[: starts[right] - offset]
+                break
+            right += 1
+        if not data:
+            return
+        # Join with small neighbours: a held piece costs more than its bytes.
+        if left and starts[left - 1] + len(pieces[left - 1]) == offset and len(pieces[left - 1]) + len(data) <= JOIN:
+            left -= 1
+            offset = starts[left]
+            data = pieces[left] + data
+        if right < before and starts[right] == offset + len(data) and len(pieces[right]) + len(data) <= JOIN:
+            data += pieces[right]
+            right += 1
+        starts[left:right] = (offset,)
+        pieces[left:right] = (data,)
+        self._session.hold(len(starts) - before)
+
+    def _unhold(self, stop: int, chunks: list[bytes]) -> int:
+        """Move the held pieces that ``stop`` has reached to ``chunks``; returns where these end now."""
+        starts, pieces = self._starts, self._pieces
+        count = 0
+        for start, piece in zip(starts, pieces, strict=True):
+            if start > stop:
+                break
+            count += 1
+            if start + len(piece) > stop:
+                chunks.append(piece[stop - start :] if stop > start else piece)
+                stop = start + len(piece)
+        del starts[:count], pieces[:count]
+        self._session.hold(-count)
+        return stop
+
+    # --- reading
+
+    def read(self, max_bytes: int) -> bytes | None:
+        """Up to ``max_bytes`` in order; None where nothing is there, ``b""`` at the end.
+
+        :raises StreamResetError: where the peer abandoned the stream.
+        """
+        self._check_readable()
+        size = self.queue.size
+        if not size:
+            return b"" if self._read_end() else None
+        data = self.queue.take(min(size, max_bytes))
+        self.read_offset += len(data)
+        self._consume(self.read_offset)
+        return data
+
+    def read_message(self) -> bytes | None:
+        """The next whole message; None where there is none, at the end too.
+
+        :raises StreamResetError: where the peer abandoned the stream.
+        """
+        self._check_readable()
+        end = self._head_end
+        if end is None or self.expected < end:
+            if self.expected == self.final and self.read_offset < self.final:
+                self.broken = ErrorCode.PROTOCOL_VIOLATION  # the stream ended inside a message
+            else:
+                self._read_end()
+            return None
+        size = self._head_size
+        self.queue.take(end - size - self.read_offset)
+        message = self.queue.take(size) if size else b""
+        self.read_offset = end
+        self._head_end = None
+        self._consume(end)
+        self._find_head()
+        return message
+
+    def at_end(self) -> bool:
+        """Whether the peer finished and everything was read; the application has seen the end then."""
+        return self._read_end()
+
+    def discard(self) -> None:
+        """Drop everything, now and later; what is dropped counts as consumed."""
+        self.discarding = True
+        self._drop()
+        self._settle_discarded()
+
+    def abandon(self) -> None:
+        """The application will not read any more."""
+        self.abandoned = True
+        self.discard()
+
+    def fail(self, code: int) -> None:
+        """Let reading fail with ``code`` and drop everything; the application still has to read that."""
+        self.error = code
+        self.discard()
+
+    def _check_readable(self) -> None:
+        if self.error is not None:
+            if not self.abandoned:
+                self.abandon()
+            raise StreamResetError(f"stream {self.stream_id} was reset with code {self.error}", code=self.error)
+        if self.abandoned:
+            raise StreamClosedError(f"stream {self.stream_id} is not read any more: this side stopped it")
+
+    def _read_end(self) -> bool:
+        if self.queue.size or self.error is not None:
+            return False
+        if self.state is ReceiveState.DATA_RECEIVED:
+            self._move(ReceiveTrigger.READ)
+        return self.state is ReceiveState.DATA_READ
+
+    def _settle_discarded(self) -> None:
+        if self.state is ReceiveState.SIZE_KNOWN:
+            self._move(ReceiveTrigger.COMPLETE)
+        if self.abandoned and self.state in (ReceiveState.DATA_RECEIVED, ReceiveState.RESET_RECEIVED):
+            self._move(ReceiveTrigger.READ)
+
+    def _drop(self) -> None:
+        self.queue.clear()
+        self._session.hold(-len(self._starts))
+        self._starts = []
+        self._pieces = []
+        self._consume(self.window.received)
+
+    def _consume(self, total: int) -> None:
+        """Everything up to ``total`` counts as consumed."""
+        window = self.window
+        if total > window.consumed:
+            self._session.consumed += total - window.consumed
+            window.consumed = total
+
+    def _move(self, trigger: ReceiveTrigger) -> None:
+        self.state = advance(RECEIVE, self.state, trigger)

@@ -1,0 +1,59 @@
+"""Which stream sends next: urgency 0 before 1 and so on, and inside a level one after the other, by bytes.
+
+Rule: a level of a lower urgency gets nothing while a higher one can send; two streams of one level have sent equally
+much after each round, whatever the sizes of the batches in between.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Final
+
+from stt_core.streams.stream import Stream
+
+TURN: Final = 32_768
+"""Bytes a stream may send before the next of its level has its turn."""
+
+
+class Schedule:
+    """The streams that have something they may send. A session without any holds no queue."""
+
+    __slots__ = ("_levels",)
+
+    def __init__(self) -> None:
+        self._levels: dict[int, deque[Stream]] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._levels)
+
+    def add(self, stream: Stream) -> None:
+        """Queue a stream at the end of its level, unless it stands there already."""
+        if stream.queued:
+            return
+        stream.queued = True
+        stream.level = stream.priority
+        stream.turn = TURN
+        level = self._levels.get(stream.level)
+        if level is None:
+            level = self._levels[stream.level] = deque()
+        level.append(stream)
+
+    def head(self) -> tuple[Stream, bool]:
+        """Whose turn it is, and whether it has no rival; there must be one."""
+        level = self._levels[min(self._levels)]
+        return level[0], len(level) == 1
+
+    def spend(self, stream: Stream, size: int) -> None:
+        """The head has sent ``size`` bytes; when its turn is over it goes to the end of its level."""
+        stream.turn -= size
+        if stream.turn <= 0:
+            stream.turn = max(stream.turn + TURN, 1)
+            self._levels[stream.level].rotate(-1)
+
+    def drop(self, stream: Stream) -> None:
+        """The head has nothing more to send for now."""
+        level = self._levels[stream.level]
+        level.popleft()
+        stream.queued = False
+        if not level:
+            del self._levels[stream.level]
