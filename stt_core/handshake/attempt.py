@@ -9,6 +9,7 @@ from __future__ import annotations
 import hmac
 import math
 from dataclasses import dataclass, field
+from typing import Final
 
 from stt_core import cpace
 from stt_core.config import EndpointConfig
@@ -31,6 +32,9 @@ from stt_core.packet import (
 )
 from stt_core.parameters import TransportParameters
 from stt_core.types import Entropy, Role, Suite
+
+AMBIGUOUS_WAIT: Final = 1.6
+"""The longest first wait, in seconds, for an answer to AUTH_PROOF where it isn't clear which HELLO was answered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,8 +172,11 @@ class Attempt:
         if text is None or not self._make_proof(challenge, th1):
             return False
         self.challenged_at = now
-        self.wait = 2 * (now - text.previous)
-        self._hello_rtt = now - text.latest if text.sent == 1 else None
+        if text.sent == 1:
+            self._hello_rtt = now - text.latest
+            self.wait = 2 * self._hello_rtt
+        else:
+            self.wait = min(2 * (now - text.previous), AMBIGUOUS_WAIT)
         return True
 
     def _make_proof(self, challenge: Challenge, th1: bytes) -> bool:

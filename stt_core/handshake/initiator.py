@@ -45,6 +45,8 @@ from stt_core.types import Entropy
 
 FIRST_WAIT: Final = 0.4
 """Seconds to the first retransmission; doubling from there (HELLO at 0, 0.4, 1.2, 2.8 s)."""
+LONGEST_WAIT: Final = 3.2
+"""Waits double up to here, unless a round trip takes longer: a connect is too few datagrams to harm a network."""
 PATIENCE: Final = 2
 """Retransmissions without an answer after which a fresh attempt joins one that had got somewhere."""
 MAX_ATTEMPTS: Final = 2
@@ -311,7 +313,7 @@ class Initiator:
             if now <= attempt.challenged_at + COOKIE_LIFE:
                 self._out.append(attempt.send_proof(now))
         attempt.repeats += 1
-        attempt.interval *= 2
+        attempt.interval = min(2 * attempt.interval, max(attempt.interval, LONGEST_WAIT))
         attempt.next_at = now + attempt.interval
         # The cookie may have been corrupted on its way here, our proof on its way there, or the peer have started
         # anew: more of the same would not help.
