@@ -45,7 +45,7 @@ from stt_core.events import (
     SessionClosed,
     SessionEstablished,
 )
-from stt_core.handshake import weak_seed_reason
+from stt_core.handshake import Identity, node_id_of, weak_seed_reason
 from stt_core.types import RateLimits, SessionKey
 
 logger = logging.getLogger("stt.node")
@@ -104,7 +104,7 @@ class STTNode:
         self._buffers = (recv_buffer_size, send_buffer_size)
         self._seed = shared_seed
         self._settings: dict[str, Any] = {
-            "node_id": node_id if node_id is not None else (os.urandom(8) if node_seed is None else None),
+            "node_id": node_id,
             "node_seed": node_seed,
             "max_udp_payload": MAX_DATAGRAM if max_udp_payload is None else max_udp_payload,
             "keep_alive_interval": keep_alive_interval,
@@ -145,6 +145,9 @@ class STTNode:
         weak = weak_seed_reason(seed)
         if weak is not None:
             logger.warning("the shared seed is weak: %s", weak)
+        crypto = PycaCrypto()
+        if self._settings["node_id"] is None:
+            self._settings["node_id"] = node_id_of(Identity(self._settings["node_seed"], crypto, os.urandom).public)
         receive_size, send_size = self._buffers
         sock = UdpSocket(
             self.bind_address,
@@ -156,7 +159,7 @@ class STTNode:
         try:
             config = EndpointConfig(shared_seed=seed, receive_buffer_hint=sock.receive_buffer, **self._settings)
             endpoint = Endpoint(
-                config, crypto=PycaCrypto(), entropy=os.urandom, wall_offset=time.time() - time.monotonic()
+                config, crypto=crypto, entropy=os.urandom, wall_offset=time.time() - time.monotonic()
             )
         except BaseException:
             sock.close()
@@ -241,7 +244,7 @@ class STTNode:
             self._crash = error
         finally:
             self._end_sessions()
-            anyio.notify_closing(sock)  # type: ignore[arg-type]  # it has a fileno()
+            anyio.notify_closing(sock)
             sock.close()
             self._stopped.set()
 
@@ -256,9 +259,9 @@ class STTNode:
             if self._kicked:
                 self._scope.cancel()
             if driver.blocked:
-                await anyio.wait_writable(sock)  # type: ignore[arg-type]
+                await anyio.wait_writable(sock)
             else:
-                await anyio.wait_readable(sock)  # type: ignore[arg-type]
+                await anyio.wait_readable(sock)
         self._kicked = False
 
     _kicked = False

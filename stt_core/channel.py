@@ -54,13 +54,20 @@ class RemoteBudget:
     buffer the peer told of (docs/protocol.md, "Buffers").
     """
 
-    __slots__ = ("blocked", "limit", "sessions", "used")
+    __slots__ = ("blocked", "limit", "sessions", "used", "wanted")
 
     def __init__(self, hint: int) -> None:
         self.limit = hint // 2
         self.used = 0
         self.sessions = 0
         self.blocked: set[SessionKey] = set()
+        self.wanted = 0
+        """What the last of them waits for."""
+
+    @property
+    def has_news(self) -> bool:
+        """Whether it is worth waking those that were blocked."""
+        return bool(self.blocked) and self.limit - self.used >= self.wanted
 
 
 def truesize(size: int) -> int:
@@ -328,7 +335,7 @@ class Channel:
     def _settle(self, outcome: Outcome, now: float) -> None:
         streams = self.streams
         for count, content in outcome.acked:
-            if type(content) is tuple:
+            if isinstance(content, tuple):
                 streams.on_run_acked(content, count)
             else:
                 for token in content:
@@ -347,7 +354,7 @@ class Channel:
         self._plan_loss_timer()
 
     def _requeue(self, count: int, content: Content) -> None:
-        if type(content) is tuple:
+        if isinstance(content, tuple):
             self.streams.on_run_lost(content, count)
             return
         for token in content:
@@ -448,10 +455,12 @@ class Channel:
         window = (self.recovery.congestion.cwnd - self.recovery.bytes_in_flight) // size
         budget = self.budget
         room = (budget.limit - budget.used) // truesize(size)
-        if room < 1 and self._charged < truesize(size):
-            room = 1  # nobody starves: each session may keep one packet in flight
-        elif room < min(most, window):
-            budget.blocked.add(self.key)
+        if room < 1 <= window:
+            if self._charged < truesize(size):
+                room = 1  # nobody starves: each session may keep one packet in flight
+            else:
+                budget.blocked.add(self.key)
+                budget.wanted = truesize(size)
         self._limited = window < most and window <= room
         limit = min(most, window, room)
         if limit > 0 and self._paced:
@@ -473,7 +482,7 @@ class Channel:
         size = len(plains[0]) + OVERHEAD
         on_sent = self.recovery.on_sent
         for count, content in batch.records:
-            packet = size if type(content) is tuple else len(plains[number - first]) + OVERHEAD
+            packet = size if isinstance(content, tuple) else len(plains[number - first]) + OVERHEAD
             on_sent(number, count, packet, content, now)
             number += count
         self.bytes_sent += len(data)

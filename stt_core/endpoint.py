@@ -25,20 +25,20 @@ from stt_core.config import EndpointConfig
 from stt_core.crypto import Crypto
 from stt_core.errors import ErrorCode, StateError
 from stt_core.events import AnyEvent, PeerRejected
-from stt_core.handshake import PENDING_LIFETIME, Accepted, Initiator, Refused, Responder
+from stt_core.handshake import PENDING_LIFETIME, Accepted, Identity, Initiator, Refused, Responder
 from stt_core.handshake.limits import TargetBudget, TokenBucket
-from stt_core.packet import CID_SIZE, PacketType
+from stt_core.packet import CID_SIZE, HandshakeType
 from stt_core.parameters import RESET_TOKEN_SIZE, TransportParameters
 from stt_core.session import Context, Session
 from stt_core.state import SessionState
-from stt_core.types import Entropy, Observer, Path, Role, SessionKey, Transmit
+from stt_core.types import Entropy, Observer, Path, RateLimits, Role, SessionKey, Transmit
 
 SMALLEST_RESET = OVERHEAD + RESET_TOKEN_SIZE
 """A reset is as long as a small packet, so that nobody can tell it from one."""
 MAX_REPLIES = 1024
 """Stateless answers that wait for the socket; above it they are dropped, as a full socket would."""
 
-_FOR_RESPONDER = (PacketType.HELLO, PacketType.AUTH_PROOF)
+_FOR_RESPONDER = (HandshakeType.HELLO, HandshakeType.AUTH_PROOF)
 
 
 @dataclass(slots=True)
@@ -92,8 +92,9 @@ class Endpoint:
         self._reset_key = (
             entropy(32) if config.node_seed is None else hmac.digest(config.node_seed, b"STT1 reset key", "sha256")
         )
+        self._identity = Identity(config.node_seed, crypto, entropy)
         self._responder: Responder | None = None
-        self._targets = None if config.rate_limits is None else TargetBudget(config.rate_limits)
+        self._targets = TargetBudget(config.rate_limits or RateLimits())
         self._resets = None if config.rate_limits is None else TokenBucket(config.rate_limits.resets_per_second, 10)
         self._sessions: dict[SessionKey, Session] = {}
         self._live: set[SessionKey] = set()
@@ -159,7 +160,6 @@ class Endpoint:
             raise StateError(f"max_sessions is {self.config.max_sessions} and all are in use: close one, or raise it")
         path = Path(transport, address)
         cid = self._new_cid()
-        targets = self._targets
         initiator = Initiator(
             config=self.config,
             crypto=self._context.crypto,
@@ -171,7 +171,8 @@ class Endpoint:
             peer_key=peer_key,
             address_token=self._context.address_tokens.get(path, b""),
             timeout=self.config.handshake_timeout if timeout is None else timeout,
-            allow_proof=(lambda at: True) if targets is None else (lambda at: targets.allow(path, at)),
+            identity=self._identity,
+            allow_proof=lambda at: self._targets.allow(path, at),
         )
         session = self._add(Role.INITIATOR, path, cid)
         self._connecting.setdefault(path, set()).add(session.key)
@@ -354,7 +355,7 @@ class Endpoint:
             if transmit is None:
                 ready.popleft()
                 session.queued = False
-                self._touch(session)
+                self._schedule(session)
             else:
                 self._counters.sent += -(-len(transmit.data) // transmit.segment_size)
                 if len(ready) > 1:
@@ -381,6 +382,15 @@ class Endpoint:
 
     def _touch(self, session: Session) -> None:
         """After anything happened to a session: forget it, or see to its timer and to those it held up."""
+        self._schedule(session)
+        budget = session.budget
+        if budget is not None and budget.has_news:
+            for key in sorted(budget.blocked):
+                if key in self._sessions:
+                    self._sessions[key].mark_ready()
+            budget.blocked.clear()
+
+    def _schedule(self, session: Session) -> None:
         if session.state is SessionState.CLOSED and session.key in self._live:
             self._live.discard(session.key)
             self._no_longer_connecting(session)
@@ -393,12 +403,6 @@ class Endpoint:
             heappush(self._heap, (at, next(self._order), session))
             if len(self._heap) > 64 + 4 * len(self._sessions):
                 self._compact()
-        budget = session.budget
-        if budget is not None and budget.blocked and budget.used < budget.limit:
-            for key in sorted(budget.blocked):
-                if key in self._sessions:
-                    self._sessions[key].mark_ready()
-            budget.blocked.clear()
 
     def _compact(self) -> None:
         """Drop heap entries that a sooner one of the same session has made void."""
@@ -432,8 +436,7 @@ class Endpoint:
             self._reset_tokens[session.peer_reset_token] = session
         if session.role is Role.INITIATOR:
             self._no_longer_connecting(session)
-            if self._targets is not None:
-                self._targets.clear(session.first_path)
+            self._targets.clear(session.first_path)
         else:
             responder = self._responder_at(now)
             responder.forget(session.local_cid, now)
@@ -458,8 +461,15 @@ class Endpoint:
                 new_cid=self._new_cid,
                 parameters_for=self._parameters,
                 admit=self._has_room,
+                owns_nonce=self._owns_nonce,
+                identity=self._identity,
             )
         return self._responder
+
+    def _owns_nonce(self, nonce: bytes) -> bool:
+        """Whether a HELLO is one of ours, thrown back at us."""
+        keys = [key for connecting in self._connecting.values() for key in connecting]
+        return any(self._sessions[key].owns_nonce(nonce) for key in keys)
 
     def _has_room(self) -> bool:
         return len(self._live) < self.config.max_sessions

@@ -204,6 +204,10 @@ class Session:
             self._initiator.receive_packet(data, now)
             self._after_handshake_step(now)
 
+    def owns_nonce(self, nonce: bytes) -> bool:
+        """Whether a HELLO of this connect carried ``nonce``."""
+        return self._initiator is not None and self._initiator.owns_nonce(nonce)
+
     def receive_unreachable(self, now: float) -> None:
         """The network says nothing listens there. Unauthenticated: it can only hurry a connect, not end a session."""
         if self._initiator is not None:
@@ -652,7 +656,7 @@ class Session:
 MAX_ADDRESS_TOKENS = 256
 """Address tokens kept for later connects, least recently received dropped first."""
 
-_REASONS = {
+_REASONS: dict[int, CloseReason] = {
     ErrorCode.NO_ERROR: CloseReason.GRACEFUL,
     ErrorCode.APPLICATION: CloseReason.GRACEFUL,
     ErrorCode.SHUTTING_DOWN: CloseReason.GRACEFUL,
