@@ -158,9 +158,7 @@ class STTNode:
         )
         try:
             config = EndpointConfig(shared_seed=seed, receive_buffer_hint=sock.receive_buffer, **self._settings)
-            endpoint = Endpoint(
-                config, crypto=crypto, entropy=os.urandom, wall_offset=time.time() - time.monotonic()
-            )
+            endpoint = Endpoint(config, crypto=crypto, entropy=os.urandom, wall_offset=time.time() - time.monotonic())
         except BaseException:
             sock.close()
             raise
@@ -239,7 +237,7 @@ class STTNode:
                 if self._stopping and driver.endpoint.idle:
                     break
                 await self._wait(driver, sock)
-        except Exception as error:  # noqa: BLE001 - kept, and raised by stop()
+        except Exception as error:
             logger.exception("the node failed and stops")
             self._crash = error
         finally:

@@ -14,9 +14,9 @@ from typing import Final
 from stt_core import frames
 from stt_core.config import MAX_DATAGRAM, MIN_DATAGRAM, EndpointConfig
 from stt_core.crypto import Crypto
+from stt_core.datagrams import DATAGRAM_OVERHEAD, Datagrams
 from stt_core.errors import MessageTooLargeError
 from stt_core.events import AnyEvent, DatagramsReadable, PathChanged
-from stt_core.datagrams import DATAGRAM_OVERHEAD, Datagrams
 from stt_core.frames import DATA_HEADER, FrameType, PathTransport
 from stt_core.handshake import HandshakeResult
 from stt_core.handshake.limits import is_loopback

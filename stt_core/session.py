@@ -34,6 +34,7 @@ from stt_core.handshake import HandshakeResult, Initiator
 from stt_core.keys import CidMask
 from stt_core.packing import Batch
 from stt_core.state import SESSION, SessionState, SessionTrigger, advance
+from stt_core.statistics import SessionStatistics
 from stt_core.streams import StreamInfo, StreamMap
 from stt_core.timers import Timer, Timers
 from stt_core.types import Entropy, Observer, Path, Role, SessionKey, StreamMode, Transmit
@@ -55,31 +56,6 @@ class Context:
     events: deque[AnyEvent] = field(default_factory=deque)
     ready: deque[Session] = field(default_factory=deque)
     address_tokens: OrderedDict[Path, bytes] = field(default_factory=OrderedDict)
-
-
-@dataclass(frozen=True, slots=True)
-class SessionStatistics:
-    """A snapshot. Sizes in bytes (datagrams as sent, without UDP and IP headers), times in seconds."""
-
-    bytes_sent: int
-    bytes_received: int
-    packets_sent: int
-    packets_received: int
-    packets_lost: int
-    packets_forged: int
-    datagrams_dropped: int
-    rtt: float
-    rtt_variance: float
-    rtt_minimum: float
-    cwnd: int
-    bytes_in_flight: int
-    datagram_size: int
-    keep_alives_answered: int
-
-    @property
-    def loss(self) -> float:
-        """The share of sent packets that were declared lost, 0 to 1."""
-        return self.packets_lost / self.packets_sent if self.packets_sent else 0.0
 
 
 class Session:
@@ -164,24 +140,7 @@ class Session:
 
         :raises StateError: before the handshake is done.
         """
-        channel = self._require_channel()
-        rtt = channel.rtt
-        return SessionStatistics(
-            bytes_sent=channel.bytes_sent,
-            bytes_received=channel.bytes_received,
-            packets_sent=channel.packets_sent,
-            packets_received=channel.packets_received,
-            packets_lost=channel.recovery.packets_lost,
-            packets_forged=channel.protection.failed,
-            datagrams_dropped=channel.datagrams.dropped,
-            rtt=rtt.smoothed,
-            rtt_variance=rtt.variance,
-            rtt_minimum=rtt.minimum,
-            cwnd=channel.recovery.congestion.cwnd,
-            bytes_in_flight=channel.recovery.bytes_in_flight,
-            datagram_size=channel.datagram_size,
-            keep_alives_answered=channel.keep_alive.answered,
-        )
+        return SessionStatistics.of(self._require_channel())
 
     # --- the handshake, driven by the endpoint
 
