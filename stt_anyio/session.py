@@ -21,8 +21,9 @@ from stt_core.events import (
     StreamOpened,
     StreamsAvailable,
 )
-from stt_core.session import Session, SessionStatistics
+from stt_core.session import Session
 from stt_core.state import SessionState
+from stt_core.statistics import SessionStatistics
 from stt_core.types import Path, StreamMode
 
 if TYPE_CHECKING:

@@ -498,10 +498,10 @@ class Channel:
     def _seal_probe(self, probe: Probe, now: float) -> Transmit:
         frame: bytes
         if probe.challenge is not None:
-            frame, kind = frames.PathChallenge(probe.challenge).encode(), FrameType.PATH_CHALLENGE
+            frame = frames.PathChallenge(probe.challenge).encode()
         else:
             transport = PathTransport(TRANSPORT_CODES[probe.path.transport])
-            frame, kind = frames.PathResponse(probe.response or b"", transport).encode(), FrameType.PATH_RESPONSE
+            frame = frames.PathResponse(probe.response or b"", transport).encode()
         batch = Batch(probe.limit - OVERHEAD, 1)
         # A path under validation has no place in loss recovery: the timer repeats challenges, the peer its own.
         batch.add(frame)

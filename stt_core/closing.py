@@ -6,6 +6,7 @@ PTOs so that stragglers meet silence (or one more acknowledgement) rather than a
 
 from __future__ import annotations
 
+from stt_core.errors import CloseReason, ErrorCode
 from stt_core.packing import Batch
 
 PTOS = 3
@@ -75,3 +76,24 @@ class Farewell:
             self._pending = True
             self._resend_at = None
         return self.done and now >= self.drain_until
+
+
+_REASONS: dict[int, CloseReason] = {
+    ErrorCode.NO_ERROR: CloseReason.GRACEFUL,
+    ErrorCode.APPLICATION: CloseReason.GRACEFUL,
+    ErrorCode.SHUTTING_DOWN: CloseReason.GRACEFUL,
+    ErrorCode.SUPERSEDED: CloseReason.SUPERSEDED,
+}
+
+
+def reason_of(code: int) -> CloseReason:
+    """What a code in the peer's SESSION_CLOSE means to the application."""
+    return _REASONS.get(code, CloseReason.ERROR)
+
+
+def code_name(code: int) -> str:
+    """A code for people."""
+    try:
+        return ErrorCode(code).name
+    except ValueError:
+        return f"code {code:#x}"

@@ -22,6 +22,7 @@ from struct import Struct
 
 from stt_core.channel import OVERHEAD, RemoteBudget
 from stt_core.config import EndpointConfig
+from stt_core.context import Context
 from stt_core.crypto import Crypto
 from stt_core.errors import ErrorCode, StateError
 from stt_core.events import AnyEvent, PeerRejected
@@ -29,7 +30,7 @@ from stt_core.handshake import PENDING_LIFETIME, Accepted, Identity, Initiator, 
 from stt_core.handshake.limits import TargetBudget, TokenBucket
 from stt_core.packet import CID_SIZE, HandshakeType
 from stt_core.parameters import RESET_TOKEN_SIZE, TransportParameters
-from stt_core.session import Context, Session
+from stt_core.session import Session
 from stt_core.state import SessionState
 from stt_core.types import Entropy, Observer, Path, RateLimits, Role, SessionKey, Transmit
 

@@ -11,15 +11,12 @@ then what to do comes out (``poll_transmit``, ``next_timer``, and events in the 
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 
 from stt_core import frames
 from stt_core.channel import OVERHEAD, Channel, RemoteBudget
-from stt_core.closing import Farewell
-from stt_core.config import EndpointConfig
-from stt_core.crypto import Crypto
+from stt_core.closing import Farewell, code_name, reason_of
+from stt_core.context import Context
 from stt_core.errors import (
     CloseReason,
     ErrorCode,
@@ -28,7 +25,7 @@ from stt_core.errors import (
     STTError,
     Violation,
 )
-from stt_core.events import AnyEvent, HandshakeFailed, SessionClosed, SessionEstablished
+from stt_core.events import HandshakeFailed, SessionClosed, SessionEstablished
 from stt_core.frames import FrameType
 from stt_core.handshake import HandshakeResult, Initiator
 from stt_core.keys import CidMask
@@ -37,25 +34,10 @@ from stt_core.state import SESSION, SessionState, SessionTrigger, advance
 from stt_core.statistics import SessionStatistics
 from stt_core.streams import StreamInfo, StreamMap
 from stt_core.timers import Timer, Timers
-from stt_core.types import Entropy, Observer, Path, Role, SessionKey, StreamMode, Transmit
+from stt_core.types import Path, Role, SessionKey, StreamMode, Transmit
 
 READ_SIZE = 61_440
 """Default of ``read``: just under the size at which a fresh buffer costs page faults."""
-
-
-@dataclass(slots=True)
-class Context:
-    """What all sessions of one endpoint share."""
-
-    config: EndpointConfig
-    crypto: Crypto
-    entropy: Entropy
-    observer: Observer | None
-    budget_for: Callable[[Path, int], RemoteBudget]
-    on_established: Callable[[Session, float], None]
-    events: deque[AnyEvent] = field(default_factory=deque)
-    ready: deque[Session] = field(default_factory=deque)
-    address_tokens: OrderedDict[Path, bytes] = field(default_factory=OrderedDict)
 
 
 class Session:
@@ -287,11 +269,7 @@ class Session:
         if self.state is SessionState.HANDSHAKING:
             self._established(now)
         if channel.address_token is not None:
-            tokens = self._context.address_tokens
-            tokens[self._path] = channel.address_token
-            tokens.move_to_end(self._path)
-            if len(tokens) > MAX_ADDRESS_TOKENS:
-                tokens.popitem(last=False)
+            self._context.keep_address_token(self._path, channel.address_token)
             channel.address_token = None
         if channel.peer_closed is not None:
             self._on_peer_close(channel, now)
@@ -313,8 +291,8 @@ class Session:
         if self.state is SessionState.ESTABLISHED:
             self.state = advance(SESSION, self.state, SessionTrigger.CLOSE)
         self._say_farewell(channel, answer, initiated=False, now=now)
-        reason = _REASONS.get(code, CloseReason.ERROR)
-        self._report_closed(reason, code, message or f"the peer closed the session ({_code_name(code)})")
+        reason = reason_of(code)
+        self._report_closed(reason, code, message or f"the peer closed the session ({code_name(code)})")
         self._after_farewell(now)
 
     def _fail(self, code: ErrorCode, message: str, now: float) -> None:
@@ -610,21 +588,3 @@ class Session:
         """Move to the next packet keys now; done by itself long before it is needed."""
         self._require_channel().protection.update_keys(now)
         self.mark_ready()
-
-
-MAX_ADDRESS_TOKENS = 256
-"""Address tokens kept for later connects, least recently received dropped first."""
-
-_REASONS: dict[int, CloseReason] = {
-    ErrorCode.NO_ERROR: CloseReason.GRACEFUL,
-    ErrorCode.APPLICATION: CloseReason.GRACEFUL,
-    ErrorCode.SHUTTING_DOWN: CloseReason.GRACEFUL,
-    ErrorCode.SUPERSEDED: CloseReason.SUPERSEDED,
-}
-
-
-def _code_name(code: int) -> str:
-    try:
-        return ErrorCode(code).name
-    except ValueError:
-        return f"code {code:#x}"
