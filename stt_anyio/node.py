@@ -6,20 +6,20 @@ them by events. A crashing callback or handler is logged and ends nothing but it
 
 from __future__ import annotations
 
-import inspect
+import ipaddress
 import logging
 import os
 import socket
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator
 from types import TracebackType
 from typing import Any, Self
 
 import anyio
 import anyio.lowlevel
-import sniffio
 
+from stt_anyio.callbacks import Callbacks, spawn
 from stt_anyio.errors import translate, translated
 from stt_anyio.session import STTSession
 from stt_backends.driver import Driver
@@ -52,6 +52,8 @@ logger = logging.getLogger("stt.node")
 
 STOP_PATIENCE = 5.0
 """Seconds :meth:`STTNode.stop` gives the peers to acknowledge, before the socket closes anyway."""
+CALLBACK_PATIENCE = 1.0
+"""Seconds it gives asynchronous callbacks that still run after that, before it cancels them."""
 
 ClosedCallback = Callable[[bytes, str], Any]
 EstablishedCallback = Callable[[STTSession], Any]
@@ -66,6 +68,20 @@ class _Started:
     def __await__(self) -> Generator[Any, Any, STTNode]:
         yield from anyio.lowlevel.checkpoint().__await__()
         return self._node
+
+
+class _Connecting:
+    """A ``connect`` under way: one of ``session`` and ``failure`` is there once ``done`` is set."""
+
+    def __init__(self) -> None:
+        self.done = anyio.Event()
+        self.session: STTSession | None = None
+        self.failure: STTError | None = None
+
+    def fail(self, error: STTError) -> None:
+        if not self.done.is_set():
+            self.failure = error
+            self.done.set()
 
 
 class STTNode:
@@ -105,7 +121,8 @@ class STTNode:
         self._seed = shared_seed
         self._settings: dict[str, Any] = {
             "node_id": node_id,
-            "node_seed": node_seed,
+            # An identity of its own even where nobody asked for one: then the derived node id can be proved.
+            "node_seed": os.urandom(32) if node_seed is None else node_seed,
             "max_udp_payload": MAX_DATAGRAM if max_udp_payload is None else max_udp_payload,
             "keep_alive_interval": keep_alive_interval,
             "keep_alive_timeout": keep_alive_timeout,
@@ -115,18 +132,19 @@ class STTNode:
         }
         self._driver: Driver | None = None
         self._socket: UdpSocket | None = None
-        self._scope = anyio.CancelScope()
+        self._scope: anyio.CancelScope | None = None
+        self._kicked = False
         self._stopping = False
+        self._cut_short = False
         self._stopped = anyio.Event()
         self._crash: BaseException | None = None
         self._sessions: dict[SessionKey, STTSession] = {}
-        self._connecting: dict[SessionKey, anyio.Event] = {}
-        self._failures: dict[SessionKey, STTError] = {}
+        self._connecting: dict[SessionKey, _Connecting] = {}
         self._accepted: deque[STTSession] = deque()
         self._arrivals: set[anyio.Event] = set()
-        self._closed_callbacks: list[ClosedCallback] = []
-        self._established_callbacks: list[EstablishedCallback] = []
-        self._background: set[Any] = set()
+        self._callbacks = Callbacks()
+        self._on_closed: list[ClosedCallback] = []
+        self._on_established: list[EstablishedCallback] = []
 
     def __repr__(self) -> str:
         where = f"{self.bind_address}:{self._socket.address[1]}" if self._socket else "not started"
@@ -164,7 +182,7 @@ class STTNode:
             raise
         self._socket = sock
         self._driver = Driver(endpoint, sock, self._on_event)
-        self._spawn(self._run())
+        spawn(self._run)
         return _Started(self)
 
     async def __aenter__(self) -> Self:
@@ -190,49 +208,28 @@ class STTNode:
             self._stopping = True
             driver.endpoint.close(ErrorCode.SHUTTING_DOWN, "the node is stopping", linger=STOP_PATIENCE / 2)
         self.kick()
+        self._fail_connecting()
+        self._wake_arrivals()
         try:
             with anyio.move_on_after(STOP_PATIENCE):
                 await self._stopped.wait()
         finally:
-            driver.endpoint.close(ErrorCode.SHUTTING_DOWN, "the node is stopping")
-            if not self._stopped.is_set() and self._socket is not None:
+            if not self._stopped.is_set():
+                driver.endpoint.close(ErrorCode.SHUTTING_DOWN, "the node is stopping")
                 driver.flush()
-            self._shut()
-            with anyio.CancelScope(shield=True):
-                await self._stopped.wait()
+                self._cut_short = True
+                self._interrupt()
+                with anyio.CancelScope(shield=True):
+                    await self._stopped.wait()
+            await self._callbacks.finish(CALLBACK_PATIENCE)
         if self._crash is not None:
             crash, self._crash = self._crash, None
             raise crash
 
-    def _shut(self) -> None:
-        self._scope.cancel()
-        self._stopping = True
-        self._ended = True
-
-    _ended = False
-
-    def _spawn(self, coroutine: Any) -> None:
-        """Run in the background, whether or not the caller is inside a nursery."""
-        if sniffio.current_async_library() == "trio":
-            import trio  # noqa: PLC0415 - only there where it is the running library
-
-            async def run() -> None:
-                await coroutine
-
-            trio.lowlevel.spawn_system_task(run)
-        else:
-            import asyncio  # noqa: PLC0415 - likewise
-
-            task = asyncio.get_running_loop().create_task(coroutine)
-            self._background.add(task)
-            task.add_done_callback(self._background.discard)
-
     async def _run(self) -> None:
-        driver, sock = self._driver, self._socket
-        if driver is None or sock is None:
-            raise StateError("not started")
+        driver, sock = self._started()
         try:
-            while not self._ended:
+            while not self._cut_short:
                 driver.turn()
                 if self._stopping and driver.endpoint.idle:
                     break
@@ -241,44 +238,52 @@ class STTNode:
             logger.exception("the node failed and stops")
             self._crash = error
         finally:
-            self._end_sessions()
+            self._stopping = True
+            self._end_sessions(driver)
             anyio.notify_closing(sock)
             sock.close()
             self._stopped.set()
 
     async def _wait(self, driver: Driver, sock: UdpSocket) -> None:
-        if driver.more:
+        """Until the socket or a timer wants a turn, or somebody has kicked since the last one began."""
+        if driver.more or self._kicked:
+            self._kicked = False
             await anyio.lowlevel.checkpoint()
             return
         due = driver.next_timer()
-        pause = None if due is None else max(0.0, due - driver.clock())
-        deadline = float("inf") if pause is None else anyio.current_time() + pause
-        with anyio.CancelScope(deadline=deadline) as self._scope:
-            if self._kicked:
-                self._scope.cancel()
-            if driver.blocked:
-                await anyio.wait_writable(sock)
-            else:
-                await anyio.wait_readable(sock)
+        wait = anyio.wait_writable if driver.blocked else anyio.wait_readable
+        timeout = None if due is None else max(0.0, due - driver.clock())
+        with anyio.move_on_after(timeout) as self._scope:
+            await wait(sock)
+        self._scope = None
         self._kicked = False
-
-    _kicked = False
 
     def kick(self) -> None:
         """Let queued commands leave in the background task's next step; many at once cost one."""
         if not self._kicked:
             self._kicked = True
+            self._interrupt()
+
+    def _interrupt(self) -> None:
+        if self._scope is not None:
             self._scope.cancel()
 
-    def _end_sessions(self) -> None:
+    def _end_sessions(self, driver: Driver) -> None:
         """Nobody will move datagrams any more: let no one wait for what can't come."""
-        driver = self._driver
-        if driver is None:
-            return
         driver.endpoint.abandon("the node was stopped")
         while (event := driver.endpoint.next_event()) is not None:
             self._on_event(event)
+        self._fail_connecting()
         self._wake_arrivals()
+
+    def _fail_connecting(self) -> None:
+        for connecting in self._connecting.values():
+            connecting.fail(SessionClosedError("the node was stopped"))
+
+    def _started(self) -> tuple[Driver, UdpSocket]:
+        if self._driver is None or self._socket is None:
+            raise StateError("the node isn't started")
+        return self._driver, self._socket
 
     # --- what it is
 
@@ -296,16 +301,12 @@ class STTNode:
 
         :raises StateError: before the node is started.
         """
-        if self._socket is None:
-            raise StateError("the node isn't started")
-        return self._socket.address
+        return self._started()[1].address
 
     @property
     def endpoint(self) -> Endpoint:
         """The sans-IO core under this node, for looking at; commands to it go unnoticed until :meth:`kick`."""
-        if self._driver is None:
-            raise StateError("the node isn't started")
-        return self._driver.endpoint
+        return self._started()[0].endpoint
 
     def get_active_sessions(self) -> list[STTSession]:
         """All sessions that are established."""
@@ -333,46 +334,40 @@ class STTNode:
             seconds (default 10). ``AuthenticationError``: it does not hold our seed; don't retry. ``PeerBusyError``:
             it declined for now. All are ``ConnectionError``.
         """
-        endpoint, sock = self.endpoint, self._socket
-        if self._stopping or sock is None:
-            raise StateError("the node is stopped")
+        driver, sock = self._started()
         address = sock.canonical(await self._resolve(peer_address))
+        if self._stopping:
+            raise StateError("the node is stopped") from self._crash
         with translated():
-            key = endpoint.connect(
-                address, now=time.monotonic(), peer_node_id=peer_node_id, peer_key=peer_key, timeout=timeout
+            key = driver.endpoint.connect(
+                address, now=driver.clock(), peer_node_id=peer_node_id, peer_key=peer_key, timeout=timeout
             )
-        done = self._connecting[key] = anyio.Event()
+        connecting = self._connecting[key] = _Connecting()
         self.kick()
         try:
-            await done.wait()
+            await connecting.done.wait()
         except BaseException:
-            self._abandon(key)
+            self._give_up(driver, key, connecting)
             raise
         finally:
-            self._connecting.pop(key, None)
-        failure = self._failures.pop(key, None)
-        if failure is not None:
-            raise translate(failure)
-        return self._sessions[key] if key in self._sessions else self._just_over(key)
+            del self._connecting[key]
+        if connecting.session is None:
+            raise translate(connecting.failure or SessionClosedError("the node was stopped"))
+        return connecting.session
 
-    def _just_over(self, key: SessionKey) -> STTSession:
-        raise translate(self._failures.pop(key, SessionClosedError("the session ended as soon as it was made")))
-
-    def _abandon(self, key: SessionKey) -> None:
-        session = self._sessions.get(key)
-        core = session.core if session else next((s for s in [self._core(key)] if s), None)
-        if core is not None:
-            core.close()
-            self.kick()
-
-    def _core(self, key: SessionKey) -> Any:
-        try:
-            return self.endpoint.session(key)
-        except LookupError:
-            return None
+    def _give_up(self, driver: Driver, key: SessionKey, connecting: _Connecting) -> None:
+        """Nobody wants this session any more, whether or not it has been made in the meantime."""
+        if connecting.session is not None:
+            connecting.session.core.close()
+        elif connecting.failure is None:
+            driver.endpoint.session(key).close()
+        self.kick()
 
     async def _resolve(self, address: tuple[Any, ...]) -> tuple[Any, ...]:
         host, port = address[0], address[1]
+        if _is_numeric(host):
+            await anyio.lowlevel.checkpoint()
+            return address
         try:
             found = await anyio.getaddrinfo(host, port, type=socket.SOCK_DGRAM)
         except OSError as error:
@@ -393,7 +388,7 @@ class STTNode:
         await anyio.lowlevel.checkpoint()
         while not self._accepted:
             if self._stopping:
-                raise StateError("the node is stopped")
+                raise StateError("the node is stopped") from self._crash
             event = anyio.Event()
             self._arrivals.add(event)
             try:
@@ -434,42 +429,25 @@ class STTNode:
     def on_session_closed(self, callback: ClosedCallback) -> None:
         """Call ``callback(session_id, reason)`` for each session that ends, and for each peer that fails to
         authenticate (reason ``auth_failure``, an empty id). Sync or async; its exceptions are logged."""
-        self._closed_callbacks.append(callback)
+        self._on_closed.append(callback)
 
     def on_session_established(self, callback: EstablishedCallback) -> None:
         """Call ``callback(session)`` for each session that is made, by either side. Sync or async."""
-        self._established_callbacks.append(callback)
-
-    def _tell(self, callbacks: Iterable[Callable[..., Any]], *details: Any) -> None:
-        for callback in callbacks:
-            try:
-                result = callback(*details)
-            except Exception:
-                logger.exception("a callback failed: %r", callback)
-                continue
-            if inspect.isawaitable(result):
-                self._spawn(self._finish_callback(callback, result))
-
-    async def _finish_callback(self, callback: Callable[..., Any], result: Awaitable[Any]) -> None:
-        try:
-            await result
-        except Exception:
-            logger.exception("a callback failed: %r", callback)
+        self._on_established.append(callback)
 
     # --- events
 
     def _on_event(self, event: AnyEvent) -> None:
         if isinstance(event, SessionEstablished):
-            self._on_established(event)
+            self._on_new_session(event)
         elif isinstance(event, HandshakeFailed):
-            done = self._connecting.get(event.session_key)
-            if done is not None:
-                self._failures[event.session_key] = event.error
-                done.set()
+            connecting = self._connecting.get(event.session_key)
+            if connecting is not None:
+                connecting.fail(event.error)
         elif isinstance(event, PeerRejected):
             logger.warning("refused a peer at %s: %s", event.path.address, event.error)
             if isinstance(event.error, AuthenticationError):
-                self._tell(self._closed_callbacks, b"", str(CloseReason.AUTH_FAILURE))
+                self._callbacks.tell(self._on_closed, b"", str(CloseReason.AUTH_FAILURE))
         else:
             session = self._sessions.get(event.session_key)
             if session is None:
@@ -478,21 +456,34 @@ class STTNode:
             if isinstance(event, SessionClosed):
                 del self._sessions[event.session_key]
                 logger.info("%r closed: %s (%s)", session, event.reason, event.message)
-                self._tell(self._closed_callbacks, event.session_id, str(event.reason))
+                self._callbacks.tell(self._on_closed, event.session_id, str(event.reason))
 
-    def _on_established(self, event: SessionEstablished) -> None:
+    def _on_new_session(self, event: SessionEstablished) -> None:
         session = STTSession(self, self.endpoint.session(event.session_key))
         self._sessions[event.session_key] = session
         logger.info("%r established with %s", session, event.path.address)
-        if event.initiated:
-            done = self._connecting.get(event.session_key)
-            if done is not None:
-                done.set()
-        else:
-            self._accepted.append(session)
-            self._wake_arrivals()
-        self._tell(self._established_callbacks, session)
+        if not event.initiated:
+            self._arrive(session)
+        elif (connecting := self._connecting.get(event.session_key)) is not None:
+            connecting.session = session
+            connecting.done.set()
+        self._callbacks.tell(self._on_established, session)
+
+    def _arrive(self, session: STTSession) -> None:
+        if len(self._accepted) >= self.endpoint.config.max_sessions:
+            # A node that never accepts must not collect what has long ended; there can't be as many alive.
+            self._accepted = deque(waiting for waiting in self._accepted if waiting.alive)
+        self._accepted.append(session)
+        self._wake_arrivals()
 
     def _wake_arrivals(self) -> None:
         for event in self._arrivals:
             event.set()
+
+
+def _is_numeric(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return False
+    return True

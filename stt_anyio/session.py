@@ -19,7 +19,10 @@ from stt_core.events import (
     StreamAcknowledged,
     StreamFinished,
     StreamOpened,
+    StreamReadable,
     StreamsAvailable,
+    StreamStopped,
+    StreamWritable,
 )
 from stt_core.session import Session
 from stt_core.state import SessionState
@@ -106,7 +109,13 @@ class STTSession:
         with translated():
             opened = self.core.open_stream(stream_id=stream_id, purpose=purpose, priority=priority, mode=_MODES[mode])
         self.kick()
-        return self._streams.get(opened) or self._add(opened, _MODES[mode], purpose, priority)
+        stream = self._streams.get(opened)
+        if stream is None:
+            return self._add(opened, _MODES[mode], purpose, priority)
+        stream.refresh()
+        if stream in self._incoming:  # the peer was first; whoever opens it too has no need to accept it
+            self._incoming.remove(stream)
+        return stream
 
     def open_byte_stream(self, *, stream_id: int | None = None, purpose: str = "", priority: int = 3) -> ByteStream:
         """:meth:`open_stream` with ``mode="bytes"``, typed."""
@@ -235,27 +244,23 @@ class STTSession:
     def handle_event(self, event: Event) -> None:
         """Wake whoever the event concerns."""
         if isinstance(event, StreamOpened):
-            stream = self._streams.get(event.stream_id)
-            if stream is None:
+            if event.stream_id not in self._streams:
                 self._incoming.append(self._add(event.stream_id, event.mode, event.purpose, event.priority))
-        elif isinstance(event, StreamAcknowledged):
-            stream = self._streams.get(event.stream_id)
-            if stream is not None:
-                stream._on_acknowledged(event.offset)
-            return
-        elif isinstance(event, StreamFinished):
-            stream = self._streams.pop(event.stream_id, None)
-            if stream is not None:
-                stream._wake()
-            return
+            self._wake()
         elif isinstance(event, SessionClosed):
             self._over.set()
-            for stream in list(self._streams.values()):
-                stream._wake()
-        elif not isinstance(event, DatagramsReadable | StreamsAvailable):
-            stream = self._streams.get(getattr(event, "stream_id", 0))
+            self._wake()
+            for stream in self._streams.values():
+                stream.wake()
+        elif isinstance(event, StreamsAvailable | DatagramsReadable):
+            self._wake()
+        elif isinstance(event, StreamReadable | StreamWritable | StreamStopped | StreamAcknowledged | StreamFinished):
+            stream = self._streams.get(event.stream_id)
             if stream is not None:
-                stream._wake()
-            return
+                stream.handle_event(event)
+            if isinstance(event, StreamFinished):
+                self._streams.pop(event.stream_id, None)
+
+    def _wake(self) -> None:
         for waiting in self._changes:
             waiting.set()

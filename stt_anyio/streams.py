@@ -30,7 +30,12 @@ class _Stream:
         self.purpose = purpose
         self.priority = priority
         self._closed = False
+        self._abandoned = False
         self._finished = False
+        self._over = False
+        self._ended = False
+        self._broken_by: int | None = None
+        self._stopped_by: int | None = None
         self._acknowledged = 0
         self._waiting: set[anyio.Event] = set()
         self._sending = ResourceGuard("sending to")
@@ -39,7 +44,25 @@ class _Stream:
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.stream_id} {self.purpose!r} of {self.session!r}>"
 
-    def _wake(self) -> None:
+    # --- for the session
+
+    def refresh(self) -> None:
+        """Take over what both ends agreed on, where both opened the stream."""
+        info = self.session.core.stream_info(self.stream_id)
+        self.purpose, self.priority = info.purpose, info.priority
+
+    def handle_event(self, event: Event) -> None:
+        """Note what the core reports about this stream, and wake those who wait for it."""
+        if isinstance(event, StreamAcknowledged):
+            self._acknowledged = max(self._acknowledged, event.offset)
+        elif isinstance(event, StreamStopped):
+            self._stopped_by = event.code
+        elif isinstance(event, StreamFinished):
+            self._over = True
+        self.wake()
+
+    def wake(self) -> None:
+        """Let every wait on this stream look again."""
         for event in self._waiting:
             event.set()
 
@@ -52,50 +75,94 @@ class _Stream:
         finally:
             self._waiting.discard(event)
 
-    def _on_acknowledged(self, offset: int) -> None:
-        self._acknowledged = max(self._acknowledged, offset)
-        self._wake()
+    # --- both halves
 
     def _check_open(self) -> None:
         if self._closed:
             raise StreamClosedError(f"stream {self.stream_id} is closed on this side")
 
+    def _check_sending(self) -> None:
+        self._check_open()
+        self._check_not_stopped()
+
+    def _check_not_stopped(self) -> None:
+        if self._stopped_by is not None:
+            raise StreamResetError(
+                f"the peer stopped stream {self.stream_id} with code {self._stopped_by}", code=self._stopped_by
+            )
+
+    def _read(self, read: Callable[[], bytes | None]) -> bytes | None:
+        """What ``read`` gives; the end and a reset are told as often as they are asked for."""
+        self._check_open()
+        if self._broken_by is not None:
+            raise StreamResetError(f"stream {self.stream_id} was reset with code {self._broken_by}", code=self._broken_by)
+        if self._ended:
+            raise anyio.EndOfStream
+        try:
+            with translated():
+                data = read()
+                if data is None:
+                    self._ended = self.session.core.at_end(self.stream_id)
+        except StreamResetError as error:
+            self._broken_by = error.code
+            raise
+        except StreamClosedError:  # both halves are done, and this one was not abandoned: all of it was read
+            self._ended = True
+            data = None
+        if self._ended:
+            raise anyio.EndOfStream
+        if data is None:
+            self.session.raise_if_over()
+        return data
+
+    async def _receive(self, read: Callable[[], bytes | None]) -> bytes:
+        await anyio.lowlevel.checkpoint()
+        with self._receiving:
+            while (data := self._read(read)) is None:
+                await self._changed()
+        if self.session.alive:
+            self.session.kick()  # reading gives the peer credit
+        return data
+
     async def send_eof(self) -> None:
         """End the sending half: the peer reads what was sent, then the end. Receiving goes on."""
         await anyio.lowlevel.checkpoint()
-        self._check_open()
+        self._check_sending()
         self._finish()
 
     def _finish(self) -> None:
         if not self._finished:
-            self._finished = True
             with translated():
                 self.session.core.finish(self.stream_id)
+            self._finished = True
             self.session.kick()
 
     def reset(self, code: int = ErrorCode.APPLICATION) -> None:
         """Abandon both halves at once: unsent data is dropped, the peer's calls fail with ``code``."""
         if self._closed:
             return
-        self._closed = True
+        self._closed = self._abandoned = True
         if self.session.alive:
-            with translated():
+            # Either half may be over already: there is nothing to abandon then.
+            with suppress(StreamError):
                 self.session.core.reset_stream(self.stream_id, code)
+            with suppress(StreamError):
                 self.session.core.stop_stream(self.stream_id, code)
             self.session.kick()
-        self._wake()
+        self.wake()
 
     async def aclose(self) -> None:
         """End both halves: what was sent still arrives, what wasn't read is refused."""
         if not self._closed:
             if self.session.alive:
-                self._finish()
-                with translated():
+                with suppress(StreamError):
+                    self._finish()
+                with suppress(StreamError):
                     if not self.session.core.at_end(self.stream_id):
                         self.session.core.stop_stream(self.stream_id, ErrorCode.NO_ERROR)
                 self.session.kick()
             self._closed = True
-            self._wake()
+            self.wake()
         await anyio.lowlevel.checkpoint()
 
     async def close(self) -> None:
@@ -105,15 +172,31 @@ class _Stream:
     async def wait_acknowledged(self) -> None:
         """Return once everything sent so far is in the peer's hands (its receive buffer, not its application).
 
-        :raises SessionClosedError: if the session ends before.
+        :raises StreamResetError: if the peer stops the stream before; ``StreamClosedError`` if this side resets it,
+            ``SessionClosedError`` if the session ends.
         """
-        with translated():
-            offset = self.session.core.watch(self.stream_id)
+        try:
+            with translated():
+                offset = self.session.core.watch(self.stream_id)
+        except StreamClosedError:
+            self._check_not_abandoned()
+            return  # the stream is over, and it ended well
         self.session.kick()
-        while self._acknowledged < offset:
+        while True:
+            self._check_not_abandoned()
+            if self._acknowledged >= offset:
+                return
             self.session.raise_if_over()
             await self._changed()
 
+    def _check_not_abandoned(self) -> None:
+        """Raise where not all that was sent will arrive."""
+        if self._abandoned:
+            raise StreamClosedError(f"this side reset stream {self.stream_id}")
+        self._check_not_stopped()
+        if self._over:
+            return
+        with suppress(StateError):
     async def __aenter__(self) -> Self:
         return self
 

@@ -139,7 +139,7 @@ async def send_files(
 async def receive(arguments: argparse.Namespace, summary: Summary) -> None:
     """``stt recv``: store what is sent until interrupted, or with ``--once`` until one session is over."""
     directory = Path(arguments.directory)
-    if not directory.is_dir():
+    if not await anyio.Path(directory).is_dir():
         raise Failure(Exit.USAGE, f"{directory} is not a directory")
     async with _node(shared_seed(), bind_address=arguments.bind, port=arguments.port) as node:
         node.on_session_closed(

@@ -36,17 +36,20 @@ def failure_of(error: BaseException) -> Failure | None:
         return failure_of(error.exceptions[0])
     if isinstance(error, Failure):
         return error
-    if isinstance(error, AuthenticationError):
-        return Failure(Exit.AUTHENTICATION, f"{error}; check that both sides use the same seed")
-    if isinstance(error, ConfigurationError):
-        return Failure(Exit.USAGE, str(error))
-    if isinstance(error, SessionClosedError):
-        return Failure(Exit.UNREACHABLE, f"the session ended: {error}")
-    if isinstance(error, StreamError):
-        return Failure(Exit.INTEGRITY, f"the other side gave the transfer up: {error}")
-    if isinstance(error, STTError):
-        return Failure(Exit.UNREACHABLE, str(error))
+    for kind, code, text in _KINDS:
+        if isinstance(error, kind):
+            return Failure(code, text.format(error))
     if isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename else ""
         return Failure(Exit.INTEGRITY, f"{where}{error.strerror or error}")
     return None
+
+
+_KINDS: tuple[tuple[type[Exception], Exit, str], ...] = (
+    (AuthenticationError, Exit.AUTHENTICATION, "{}; check that both sides use the same seed"),
+    (ConfigurationError, Exit.USAGE, "{}"),
+    (SessionClosedError, Exit.UNREACHABLE, "the session ended: {}"),
+    (StreamError, Exit.INTEGRITY, "the other side gave the transfer up: {}"),
+    (STTError, Exit.UNREACHABLE, "{}"),
+)
+"""From the special to the general: the first that fits counts."""

@@ -180,7 +180,7 @@ async def _receive(stream: ByteStream, reader: _Reader, directory: Path, progres
     if not isinstance(name, str) or type(size) is not int or size < 0:
         raise Failure(Exit.INTEGRITY, "an offer without a name and a size: not our protocol")
     final = safe_path(directory, name)
-    if os.path.lexists(final):
+    if await to_thread.run_sync(os.path.lexists, final):
         raise Failure(Exit.INTEGRITY, f"{name} exists already in the receiver's directory; move it, or rename yours")
     part = final.with_name(final.name + ".part")
     # O_EXCL: never write through a link or into a file that another transfer holds.

@@ -1,0 +1,95 @@
+"""Tasks of the node's own, and the application's callbacks.
+
+Rule: what an application registered can neither end the node nor outlive it: its exceptions are logged, and what is
+still running when the node stops gets a moment to finish and is cancelled then.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+import sys
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from typing import Any
+
+import anyio
+
+logger = logging.getLogger("stt.node")
+
+CANCEL_PATIENCE = 1.0
+"""Seconds a cancelled callback has for its clean-up; whoever shields itself for longer is left behind."""
+
+_tasks: set[asyncio.Task[None]] = set()
+# asyncio itself keeps no more than a weak reference to a task.
+
+
+def spawn(run: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Run in the background of the event loop, whether or not the caller is inside a task group."""
+    # Not by sniffio: anyio no longer brings it. A program that runs on trio has imported it.
+    trio = sys.modules.get("trio")
+    if trio is not None and trio.lowlevel.in_trio_run():
+        trio.lowlevel.spawn_system_task(run)
+        return
+    task = asyncio.get_running_loop().create_task(run())
+    _tasks.add(task)
+    task.add_done_callback(_tasks.discard)
+
+
+class _Running:
+    """An asynchronous callback on its way."""
+
+    def __init__(self) -> None:
+        self.task_id: int | None = None
+        self.scope = anyio.CancelScope()
+        self.done = anyio.Event()
+
+
+class Callbacks:
+    """Calls what the application registered, sync or async."""
+
+    def __init__(self) -> None:
+        self._running: set[_Running] = set()
+
+    def tell(self, callbacks: Iterable[Callable[..., Any]], *details: Any) -> None:
+        """Call each with ``details``; those that return an awaitable go on in the background."""
+        for callback in tuple(callbacks):
+            try:
+                result = callback(*details)
+            except Exception:
+                logger.exception("a callback failed: %r", callback)
+                continue
+            if inspect.isawaitable(result):
+                self._start(callback, result)
+
+    def _start(self, callback: Callable[..., Any], result: Awaitable[Any]) -> None:
+        running = _Running()
+        self._running.add(running)
+
+        async def run() -> None:
+            running.task_id = anyio.get_current_task().id
+            try:
+                with running.scope:
+                    await result
+            except Exception:
+                logger.exception("a callback failed: %r", callback)
+            finally:
+                self._running.discard(running)
+                running.done.set()
+
+        spawn(run)
+
+    async def finish(self, patience: float) -> None:
+        """Wait up to ``patience`` seconds for those still running (except the caller itself), then cancel them."""
+        own = anyio.get_current_task().id
+        others = [running for running in self._running if running.task_id != own]
+        try:
+            with anyio.move_on_after(patience):
+                for running in others:
+                    await running.done.wait()
+        finally:
+            for running in others:
+                running.scope.cancel()
+            with anyio.move_on_after(CANCEL_PATIENCE, shield=True):
+                for running in others:
+                    await running.done.wait()
