@@ -66,7 +66,7 @@ class Pacer:
         wanted = min(size, int(self.burst))
         if self.budget(now) >= wanted:
             return None
-        return now + (wanted - self._tokens) / self.rate
+        return self._at + (wanted - self._tokens) / self.rate
 
     def _refill(self, rate: float, now: float) -> None:
         if now > self._at:
