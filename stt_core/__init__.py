@@ -1,0 +1,119 @@
+"""The STT protocol without I/O: datagrams and times in, datagrams and events out (docs/embedding.md).
+
+Rule: what is named here is the public interface, and stays where it is; the rooms below may be rearranged.
+"""
+
+from __future__ import annotations
+
+from stt_core.config import EndpointConfig
+from stt_core.crypto import Aead, Crypto
+from stt_core.endpoint import Endpoint
+from stt_core.errors import (
+    AuthenticationError,
+    CloseReason,
+    ConfigurationError,
+    ConnectError,
+    ConnectionRefusedError,
+    ConnectionTimeoutError,
+    ErrorCode,
+    MessageTooLargeError,
+    PeerBusyError,
+    SendTimeoutError,
+    SessionClosedError,
+    StateError,
+    StreamClosedError,
+    StreamError,
+    StreamLimitError,
+    StreamResetError,
+    STTError,
+    VersionError,
+)
+from stt_core.events import (
+    AnyEvent,
+    DatagramsReadable,
+    Event,
+    HandshakeFailed,
+    PathChanged,
+    PeerRejected,
+    SessionClosed,
+    SessionEstablished,
+    StreamAcknowledged,
+    StreamFinished,
+    StreamOpened,
+    StreamReadable,
+    StreamsAvailable,
+    StreamStopped,
+    StreamWritable,
+)
+from stt_core.session import Session
+from stt_core.state import SessionState
+from stt_core.statistics import SessionStatistics
+from stt_core.streams import StreamInfo
+from stt_core.types import (
+    Entropy,
+    Observer,
+    Path,
+    RateLimits,
+    Role,
+    SessionKey,
+    StreamMode,
+    Suite,
+    Transmit,
+)
+
+__all__ = [
+    # the endpoint and its sessions
+    "Endpoint",
+    "EndpointConfig",
+    "RateLimits",
+    "Session",
+    "SessionKey",
+    "SessionState",
+    "SessionStatistics",
+    "StreamInfo",
+    "StreamMode",
+    "Path",
+    "Transmit",
+    "Role",
+    "Suite",
+    # what an embedder provides
+    "Aead",
+    "Crypto",
+    "Entropy",
+    "Observer",
+    # events
+    "AnyEvent",
+    "Event",
+    "SessionEstablished",
+    "HandshakeFailed",
+    "PeerRejected",
+    "SessionClosed",
+    "StreamOpened",
+    "StreamReadable",
+    "StreamWritable",
+    "StreamStopped",
+    "StreamAcknowledged",
+    "StreamFinished",
+    "StreamsAvailable",
+    "DatagramsReadable",
+    "PathChanged",
+    # errors
+    "STTError",
+    "ConfigurationError",
+    "StateError",
+    "ConnectError",
+    "AuthenticationError",
+    "ConnectionRefusedError",
+    "ConnectionTimeoutError",
+    "PeerBusyError",
+    "VersionError",
+    "SessionClosedError",
+    "StreamError",
+    "StreamClosedError",
+    "StreamLimitError",
+    "StreamResetError",
+    "SendTimeoutError",
+    "MessageTooLargeError",
+    "ErrorCode",
+    "CloseReason",
+]
