@@ -255,9 +255,9 @@ class STTSession:
         elif isinstance(event, StreamsAvailable | DatagramsReadable):
             self._wake()
         elif isinstance(event, StreamReadable | StreamWritable | StreamStopped | StreamAcknowledged | StreamFinished):
-            stream = self._streams.get(event.stream_id)
-            if stream is not None:
-                stream.handle_event(event)
+            concerned = self._streams.get(event.stream_id)
+            if concerned is not None:
+                concerned.handle_event(event)
             if isinstance(event, StreamFinished):
                 self._streams.pop(event.stream_id, None)
 

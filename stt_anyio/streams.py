@@ -5,19 +5,27 @@ Rule: everything a stream *is* lives in the core; here are only the waits. Every
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import suppress
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Final, Self
 
 import anyio
 import anyio.abc
+import anyio.lowlevel
 from anyio import ResourceGuard
 
-from stt_anyio.errors import StreamClosedError, translated
-from stt_core.errors import ErrorCode, SendTimeoutError
+from stt_anyio.errors import StreamClosedError, StreamResetError, translated
+from stt_core.errors import ErrorCode, SendTimeoutError, StreamError
+from stt_core.events import Event, StreamAcknowledged, StreamStopped
+from stt_core.state import SendState
 from stt_core.types import StreamMode
 
 if TYPE_CHECKING:
     from stt_anyio.session import STTSession
+
+
+_RESET: Final = (SendState.RESET_SENT, SendState.RESET_ACKED)
 
 
 class _Stream:
@@ -32,7 +40,6 @@ class _Stream:
         self._closed = False
         self._abandoned = False
         self._finished = False
-        self._over = False
         self._ended = False
         self._broken_by: int | None = None
         self._stopped_by: int | None = None
@@ -57,8 +64,6 @@ class _Stream:
             self._acknowledged = max(self._acknowledged, event.offset)
         elif isinstance(event, StreamStopped):
             self._stopped_by = event.code
-        elif isinstance(event, StreamFinished):
-            self._over = True
         self.wake()
 
     def wake(self) -> None:
@@ -95,7 +100,9 @@ class _Stream:
         """What ``read`` gives; the end and a reset are told as often as they are asked for."""
         self._check_open()
         if self._broken_by is not None:
-            raise StreamResetError(f"stream {self.stream_id} was reset with code {self._broken_by}", code=self._broken_by)
+            raise StreamResetError(
+                f"stream {self.stream_id} was reset with code {self._broken_by}", code=self._broken_by
+            )
         if self._ended:
             raise anyio.EndOfStream
         try:
@@ -106,9 +113,6 @@ class _Stream:
         except StreamResetError as error:
             self._broken_by = error.code
             raise
-        except StreamClosedError:  # both halves are done, and this one was not abandoned: all of it was read
-            self._ended = True
-            data = None
         if self._ended:
             raise anyio.EndOfStream
         if data is None:
@@ -175,17 +179,15 @@ class _Stream:
         :raises StreamResetError: if the peer stops the stream before; ``StreamClosedError`` if this side resets it,
             ``SessionClosedError`` if the session ends.
         """
+        self._check_not_abandoned()
         try:
             with translated():
                 offset = self.session.core.watch(self.stream_id)
         except StreamClosedError:
-            self._check_not_abandoned()
-            return  # the stream is over, and it ended well
+            return  # both halves are done: the peer has it all
         self.session.kick()
-        while True:
+        while self._acknowledged < offset:
             self._check_not_abandoned()
-            if self._acknowledged >= offset:
-                return
             self.session.raise_if_over()
             await self._changed()
 
@@ -194,9 +196,10 @@ class _Stream:
         if self._abandoned:
             raise StreamClosedError(f"this side reset stream {self.stream_id}")
         self._check_not_stopped()
-        if self._over:
-            return
-        with suppress(StateError):
+        with suppress(StreamClosedError), translated():
+            if self.session.core.stream_info(self.stream_id).send_state in _RESET:
+                raise StreamResetError(f"stream {self.stream_id} was reset: the peer broke its rules")
+
     async def __aenter__(self) -> Self:
         return self
 
@@ -236,7 +239,7 @@ class MessageStream(_Stream, anyio.abc.ObjectStream[bytes]):
 
     async def _send(self, message: bytes) -> None:
         while True:
-            self._check_open()
+            self._check_sending()
             with translated():
                 accepted = self.session.core.send_message(self.stream_id, message)
             self.session.kick()
@@ -251,19 +254,7 @@ class MessageStream(_Stream, anyio.abc.ObjectStream[bytes]):
         :raises StreamResetError: if the peer abandoned it, ``SessionClosedError`` if the session ended.
         :raises anyio.BusyResourceError: if another task is receiving on this stream.
         """
-        await anyio.lowlevel.checkpoint()
-        with self._receiving:
-            while True:
-                self._check_open()
-                with translated():
-                    message = self.session.core.read_message(self.stream_id)
-                    if message is not None:
-                        self.session.kick()
-                        return message
-                    if self.session.core.at_end(self.stream_id):
-                        raise anyio.EndOfStream
-                self.session.raise_if_over()
-                await self._changed()
+        return await self._receive(lambda: self.session.core.read_message(self.stream_id))
 
 
 class ByteStream(_Stream, anyio.abc.ByteStream):
@@ -293,7 +284,7 @@ class ByteStream(_Stream, anyio.abc.ByteStream):
     async def _send(self, data: bytes) -> None:
         rest: bytes | memoryview = data
         while True:
-            self._check_open()
+            self._check_sending()
             with translated():
                 accepted = self.session.core.write(self.stream_id, rest)
             self.session.kick()
@@ -309,16 +300,4 @@ class ByteStream(_Stream, anyio.abc.ByteStream):
         :raises StreamResetError: if the peer abandoned it, ``SessionClosedError`` if the session ended.
         :raises anyio.BusyResourceError: if another task is receiving on this stream.
         """
-        await anyio.lowlevel.checkpoint()
-        with self._receiving:
-            while True:
-                self._check_open()
-                with translated():
-                    data = self.session.core.read(self.stream_id, max_bytes)
-                if data:
-                    self.session.kick()
-                    return data
-                if data is not None:
-                    raise anyio.EndOfStream
-                self.session.raise_if_over()
-                await self._changed()
+        return await self._receive(lambda: self.session.core.read(self.stream_id, max_bytes) or None)
