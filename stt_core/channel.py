@@ -22,7 +22,7 @@ from stt_core.handshake import HandshakeResult
 from stt_core.handshake.limits import is_loopback
 from stt_core.keepalive import KeepAlive
 from stt_core.keys import CidMask, SessionSecrets, cid_mask
-from stt_core.packet import SHORT_HEADER, TAG
+from stt_core.packet import SHORT_HEADER, TAG, TOKEN_MAX
 from stt_core.packing import Batch, Content, Token
 from stt_core.paths import TRANSPORT_CODES, Paths, Probe, same_host
 from stt_core.protection import Protection
@@ -80,7 +80,8 @@ class Channel:
 
     __slots__ = (
         "_ack_due", "_ack_pending", "_charged", "_control", "_control_frames", "_entropy", "_events", "_largest_at",
-        "_limited", "_observer", "_paced", "_probes", "_prune_asked", "_role", "_secrets", "_serial", "_skip_at",
+        "_limited", "_mask_key", "_observer", "_paced", "_probes", "_prune_asked", "_role", "_serial", "_skip_at",
+        "_slow_size",
         "address_token", "budget", "bytes_received", "bytes_sent", "close_acknowledged", "config", "datagram_size",
         "datagrams", "keep_alive", "key", "pacer", "packets_received", "packets_sent", "paths", "peer_closed",
         "peer_mask", "protection", "quiet", "received", "recovery", "rtt", "streams", "timers",
@@ -111,7 +112,8 @@ class Channel:
         self._role = result.role
         peer = result.peer_parameters
         secrets = SessionSecrets(result.master)
-        self._secrets = secrets.pn_mask_key
+        # Of the secrets only this stays: the first traffic keys must be gone once the first update has replaced them.
+        self._mask_key = secrets.pn_mask_key
         self.protection = Protection(crypto, result.suite, secrets, result.role)
         self.peer_mask = cid_mask(secrets.pn_mask_key, result.role, result.peer_cid)
         self.rtt = RttEstimator()
@@ -135,68 +137,46 @@ class Channel:
         self._ack_pending = 0
         self._ack_due = False
         self._largest_at = now
-        self._probes = 0
+        self._probes = self._charged = self._serial = self._slow_size = self._skip_at = 0
         self._limited = False
-        self._charged = 0
         self._prune_asked = False
-        self._control: deque[tuple[bytes, Token | None]] = deque()
+        self._control: list[tuple[bytes, Token | None]] = []  # short: a deque costs 800 bytes even when empty
         self._control_frames: dict[int, bytes] = {}
-        self._serial = 0
         self.datagrams = Datagrams(config.datagram_queue)
         self.bytes_sent = self.bytes_received = self.packets_sent = self.packets_received = 0
-        self._skip_at = 0
         self._plan_skip()
 
     def receive_mask(self, cid: bytes) -> CidMask:
         """The mask of the packets the peer addresses to our ``cid``."""
-        return cid_mask(self._secrets, self._role.other, cid)
+        return cid_mask(self._mask_key, self._role.other, cid)
 
     # --- what arrives
 
-    def receive_run(
-        self,
-        first_byte: int,
-        wires: Sequence[int],
-        aads: Sequence[bytes],
-        ciphertexts: Sequence[bytes],
-        cid: CidMask,
-        path: Path,
-        now: float,
-    ) -> bool:
-        """Open a run of packets that share first byte and cid; True where at least one was genuine."""
-        numbers, plains = self.protection.open(first_byte, wires, aads, ciphertexts, cid, now)
-        if not plains:
-            return False
-        self._accept(numbers, plains, path, now)
-        return True
+    def accept(self, numbers: Sequence[int], plains: list[bytes], path: Path, now: float) -> bool:
+        """Take in a run of opened packets; False where all of them were seen before.
 
-    def receive_one(self, datagram: bytes, cid: CidMask, path: Path, now: float) -> bool:
-        """Open a single packet; True where it was genuine."""
-        opened = self.protection.open_one(datagram, cid, now)
-        if opened is None:
-            return False
-        self._accept([opened[0]], [opened[1]], path, now)
-        return True
+        A packet that was seen before is worth nothing, not even as a sign of life: anybody can send it again.
 
-    def _accept(self, numbers: Sequence[int], plains: list[bytes], path: Path, now: float) -> None:
-        self.keep_alive.on_authenticated(now)
-        size = sum(map(len, plains)) + OVERHEAD * len(plains)
-        self.bytes_received += size
-        self.packets_received += len(plains)
+        :raises Violation: where the peer broke the protocol.
+        """
         largest = self.received.largest
         fresh = self.received.add(numbers)
         if fresh is not None:
             numbers = [numbers[i] for i in fresh]
             plains = [plains[i] for i in fresh]
             if not plains:
-                return
+                return False
+        self.keep_alive.on_authenticated(now)
+        size = sum(map(len, plains)) + OVERHEAD * len(plains)
+        self.bytes_received += size
+        self.packets_received += len(plains)
         if self._observer is not None:
             self._observer.packets_received(self.key, numbers, size, now)
         if self.received.largest > largest:
             self._largest_at = now
         if self.quiet:
             self._process_quietly(plains, path, now)
-            return
+            return True
         if path != self.paths.active:
             self._on_other_path(numbers, plains, path, size, largest, now)
         self._ack_pending += self._process(plains, path, now)
@@ -205,6 +185,7 @@ class Channel:
                 self._ack_due = True
             elif self.timers.get(Timer.ACK) is None:
                 self.timers.set(Timer.ACK, now + self.config.max_ack_delay)
+        return True
 
     def _on_other_path(
         self, numbers: Sequence[int], plains: list[bytes], path: Path, size: int, largest: int, now: float
@@ -269,6 +250,7 @@ class Channel:
         return eliciting
 
     def _slow(self, plain: bytes, path: Path, now: float) -> bool:
+        self._slow_size = len(plain) + OVERHEAD
         parsed = frames.parse_frames_untrusted(plain)
         for frame in parsed:
             _HANDLERS[type(frame)](self, frame, path, now)
@@ -300,10 +282,11 @@ class Channel:
         self.close_acknowledged = True
 
     def _on_address_token(self, frame: frames.AddressToken, path: Path, now: float) -> None:
-        self.address_token = frame.token
+        if len(frame.token) <= TOKEN_MAX:  # a longer one doesn't fit into a HELLO
+            self.address_token = frame.token
 
     def _on_path_challenge(self, frame: frames.PathChallenge, path: Path, now: float) -> None:
-        self.paths.on_challenge(frame.data, path, self.datagram_size)
+        self.paths.on_challenge(frame.data, path, self._slow_size)
 
     def _on_path_response(self, frame: frames.PathResponse, path: Path, now: float) -> None:
         before = self.paths.active
@@ -408,10 +391,11 @@ class Channel:
 
     def poll(self, now: float, max_segments: int) -> Transmit | None:
         """The next batch, or None where there is nothing to say or nothing may be said now."""
-        probe = self.paths.poll_probe(now, self.pto)
-        if probe is not None:
+        if self.paths.busy:
+            probe = self.paths.poll_probe(now, self.pto)
             self._plan_path_timer()
-            return self._seal_probe(probe, now)
+            if probe is not None:
+                return self._seal_probe(probe, now)
         size = self.datagram_size
         if self._probes or self._has_work():
             limit = self._allowance(size, max_segments, now)
@@ -431,7 +415,7 @@ class Channel:
     def _fill(self, batch: Batch, now: float) -> None:
         control = self._control
         while control and batch.add(*control[0]):
-            control.popleft()
+            del control[0]
         self.datagrams.fill(batch)
         self.streams.fill(batch, now)
         if self._probes:
@@ -541,9 +525,10 @@ class Channel:
             self.timers.set(Timer.PATH, at)
 
     def handle_path_timer(self, now: float) -> None:
-        """A challenge is due again, or had its tries."""
+        """A challenge is due again, or had its tries. The timer is set anew by the poll that sends it: were it set
+        here, to a moment that has come already, it would fire over and over before anything could be sent.
+        """
         self.paths.handle_timer(now)
-        self._plan_path_timer()
 
     def release(self) -> None:
         """Give back what this session held of the remote's budget."""

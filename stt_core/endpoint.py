@@ -248,11 +248,12 @@ class Endpoint:
         path: Path,
         now: float,
     ) -> None:
-        session = self._routes.get(name[1:])
+        session = self._routes.get(name[1:]) if name[0] & 0xC0 == 0x40 else None
         mask = None if session is None else session.masks.get(name[1:])
         if session is None or mask is None:
+            self._counters.received -= len(aads)  # one by one, as if they had not come in a batch
             for aad, ciphertext in zip(aads, ciphertexts, strict=True):
-                self._receive_unknown(aad + ciphertext, path, now)
+                self.receive_datagram(aad + ciphertext, path, now)
             return
         session.receive_run(name[0], wires, aads, ciphertexts, mask, path, now)
         self._touch(session)
@@ -356,7 +357,7 @@ class Endpoint:
             if transmit is None:
                 ready.popleft()
                 session.queued = False
-                self._schedule(session)
+                self._touch(session)
             else:
                 self._counters.sent += -(-len(transmit.data) // transmit.segment_size)
                 if len(ready) > 1:
@@ -406,8 +407,9 @@ class Endpoint:
                 self._compact()
 
     def _compact(self) -> None:
-        """Drop heap entries that a sooner one of the same session has made void."""
-        self._heap = [entry for entry in self._heap if not entry[2].finished and entry[2].scheduled_at == entry[0]]
+        """One entry for each session that waits: all others are void, or say the same once more."""
+        waiting = [session for session in self._sessions.values() if session.scheduled_at is not None]
+        self._heap[:] = [(session.scheduled_at or 0.0, next(self._order), session) for session in waiting]
         heapify(self._heap)
 
     def _remove(self, session: Session) -> None:
@@ -421,7 +423,7 @@ class Endpoint:
         if budget is not None:
             budget.sessions -= 1
             if not budget.sessions:
-                self._budgets = {path: kept for path, kept in self._budgets.items() if kept is not budget}
+                del self._budgets[session.first_path]
 
     def _no_longer_connecting(self, session: Session) -> None:
         connecting = self._connecting.get(session.first_path)

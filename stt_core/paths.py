@@ -6,7 +6,6 @@ then no more than three times what it sent goes there (RFC 9000 sections 8.2 and
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
 from typing import NamedTuple
 
 from stt_core.config import MIN_DATAGRAM
@@ -51,13 +50,14 @@ class Paths:
         self.active = path
         self._entropy = entropy
         self._previous: Path | None = None
-        self._candidates: OrderedDict[Path, _Candidate] = OrderedDict()
-        self._responses: deque[tuple[Path, bytes, int]] = deque()
+        self._candidates: dict[Path, _Candidate] = {}
+        """Oldest first."""
+        self._responses: list[tuple[Path, bytes, int]] = []
 
     @property
-    def wants_to_send(self) -> bool:
-        """Whether an answer waits (challenges come by timer)."""
-        return bool(self._responses)
+    def busy(self) -> bool:
+        """Whether an answer waits or a path is under validation."""
+        return bool(self._responses or self._candidates)
 
     def on_packet(self, path: Path, size: int, newest: bool, now: float) -> bool:
         """Note an authenticated run of ``size`` bytes from a path that isn't the active one.
@@ -72,6 +72,9 @@ class Paths:
             return False
         if path == self._previous:
             self._switch(path)
+            # Only once: the path that was left for it must be validated anew, or whoever copies packets to there
+            # would have the traffic back with every copy that wins a race.
+            self._previous = None
             return True
         if candidate is None:
             candidate = self._challenge(path, now)
@@ -83,7 +86,7 @@ class Paths:
         candidate = self._candidates.get(path)
         if candidate is None:
             while len(self._candidates) >= MAX_CANDIDATES:
-                self._candidates.popitem(last=False)
+                del self._candidates[next(iter(self._candidates))]
             candidate = self._candidates[path] = _Candidate(self._entropy(8), now)
         return candidate
 
@@ -113,7 +116,7 @@ class Paths:
     def poll_probe(self, now: float, pto: float) -> Probe | None:
         """The next packet that must go on a path of its own, or None."""
         if self._responses:
-            path, data, size = self._responses.popleft()
+            path, data, size = self._responses.pop(0)
             return Probe(path, None, data, min(MIN_DATAGRAM, AMPLIFICATION * size))
         for path, candidate in self._candidates.items():
             if candidate.due_at <= now:

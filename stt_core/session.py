@@ -12,19 +12,13 @@ then what to do comes out (``poll_transmit``, ``next_timer``, and events in the 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from stt_core import frames
 from stt_core.channel import OVERHEAD, Channel, RemoteBudget
 from stt_core.closing import Farewell, code_name, reason_of
 from stt_core.context import Context
-from stt_core.errors import (
-    CloseReason,
-    ErrorCode,
-    SessionClosedError,
-    StateError,
-    STTError,
-    Violation,
-)
+from stt_core.errors import CloseReason, ErrorCode, SessionClosedError, StateError, STTError, Violation
 from stt_core.events import HandshakeFailed, SessionClosed, SessionEstablished
 from stt_core.frames import FrameType
 from stt_core.handshake import HandshakeResult, Initiator
@@ -160,10 +154,7 @@ class Session:
         if initiator is None:
             return
         if initiator.failure is not None:
-            self._initiator = None
-            self._error = initiator.failure
-            self._context.events.append(HandshakeFailed(self.key, initiator.failure, self._path))
-            self._forget(SessionTrigger.LOST)
+            self._give_up(initiator.failure)
             return
         if initiator.result is not None:
             self._initiator = None
@@ -176,9 +167,16 @@ class Session:
             self._set(Timer.HANDSHAKE, initiator.next_timer())
         self.mark_ready()
 
+    def _give_up(self, error: STTError) -> None:
+        """Before it was established. Who connects is told; of somebody else's attempt nobody ever heard."""
+        self._error = error
+        if self.role is Role.INITIATOR:
+            self._context.events.append(HandshakeFailed(self.key, error, self._path))
+        self._forget(SessionTrigger.LOST)
+
     def _open_channel(self, result: HandshakeResult, now: float) -> Channel:
         context = self._context
-        self._result = result
+        self._result = replace(result, master=b"")  # all its keys are derived here: nothing else may know it later
         self.peer_reset_token = result.peer_parameters.reset_token
         self._channel = Channel(
             result,
@@ -238,11 +236,12 @@ class Session:
         if channel is None:
             return
         try:
-            genuine = channel.receive_run(first_byte, wires, aads, ciphertexts, cid, path, now)
+            numbers, plains = channel.protection.open(first_byte, wires, aads, ciphertexts, cid, now)
+            news = bool(plains) and self._accept(channel, numbers, plains, path, now)
         except Violation as violation:
             self._fail(violation.code, violation.reason, now)
         else:
-            self._after_input(channel, genuine, now)
+            self._after_input(channel, news, now)
 
     def receive_one(self, datagram: bytes, cid: CidMask, path: Path, now: float) -> None:
         """One protected packet."""
@@ -250,24 +249,28 @@ class Session:
         if channel is None:
             return
         try:
-            genuine = channel.receive_one(datagram, cid, path, now)
+            opened = channel.protection.open_one(datagram, cid, now)
+            news = opened is not None and self._accept(channel, [opened[0]], [opened[1]], path, now)
         except Violation as violation:
             self._fail(violation.code, violation.reason, now)
         else:
-            self._after_input(channel, genuine, now)
+            self._after_input(channel, news, now)
+
+    def _accept(self, channel: Channel, numbers: Sequence[int], plains: list[bytes], path: Path, now: float) -> bool:
+        if self.state is SessionState.HANDSHAKING:
+            self._established(now)  # before anything in these packets becomes an event
+        return channel.accept(numbers, plains, path, now)
 
     def receive_reset(self, now: float) -> None:
         """The peer's endpoint told, with a token only it could know, that it has lost this session."""
         if self.state is SessionState.ESTABLISHED or self.state is SessionState.CLOSING:
             self._die(CloseReason.TIMEOUT, "the peer no longer knows this session (it was restarted, or gave it up)")
 
-    def _after_input(self, channel: Channel, genuine: bool, now: float) -> None:
-        if not genuine:
+    def _after_input(self, channel: Channel, news: bool, now: float) -> None:
+        if not news:
             if channel.protection.exhausted:
                 self._fail(ErrorCode.AEAD_LIMIT, "too many forged packets", now)
             return
-        if self.state is SessionState.HANDSHAKING:
-            self._established(now)
         if channel.address_token is not None:
             self._context.keep_address_token(self._path, channel.address_token)
             channel.address_token = None
@@ -353,14 +356,17 @@ class Session:
 
         Up to ``linger`` seconds are spent first on getting everything already accepted acknowledged. A second call
         with a shorter ``linger`` hurries the first. Does nothing on a session that is over.
+
+        :raises ValueError: for a ``code`` that is not 0 to 65535.
         """
+        if not 0 <= code <= 0xFFFF:
+            raise ValueError(f"code is {code}, expected 0 to 65535")
         if self.state in (SessionState.INIT, SessionState.HANDSHAKING):
-            self._error = SessionClosedError("closed before it was established", code=code)
-            self._forget(SessionTrigger.LOST)
+            self._give_up(SessionClosedError("closed before it was established", code=code))
             return
         if self.state is SessionState.ESTABLISHED:
             self.state = advance(SESSION, self.state, SessionTrigger.CLOSE)
-        elif self._close_request is None or linger >= self._close_request[2]:
+        elif self._farewell is not None or self._close_request is None or linger >= self._close_request[2]:
             return
         self._timers.cancel(Timer.CLOSE)
         self._close_request = (code, reason, linger)
@@ -372,12 +378,8 @@ class Session:
             return
         if self.state is SessionState.CLOSED:
             self.finished = True
-        elif self.state is SessionState.HANDSHAKING and self._initiator is not None:
-            self._error = SessionClosedError(reason)
-            self._context.events.append(HandshakeFailed(self.key, self._error, self._path))
-            self._forget(SessionTrigger.LOST)
         elif self.state is SessionState.HANDSHAKING:
-            self._forget(SessionTrigger.LOST)
+            self._give_up(SessionClosedError(reason))
         else:
             self._die(CloseReason.GRACEFUL, reason)
 
@@ -499,11 +501,13 @@ class Session:
                 raise self._error
             if self.state is SessionState.CLOSING:
                 raise SessionClosedError("the session is closing: nothing more can be sent")
+            raise StateError(f"the session is {self.state.value}: the handshake isn't done yet")
         self.mark_ready()
         return self._require_channel().streams
 
     def _for_reading(self) -> StreamMap:
-        self.mark_ready()  # reading gives credit back
+        if not self.finished:
+            self.mark_ready()  # reading gives credit back
         return self._require_channel().streams
 
     def open_stream(
