@@ -213,6 +213,10 @@ class Traffic:
         self._senders.append(app)
         sender.add(app)
 
+    def reader(self, host: Host) -> Reader:
+        """What that host has read."""
+        return self._readers[host]
+
     def done(self) -> bool:
         """Whether every stream ended at its reader and was acknowledged to its sender."""
         return sum(len(reader.ended) for reader in self._readers.values()) >= len(self._sent) and all(
