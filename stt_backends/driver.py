@@ -6,7 +6,9 @@ Rule: an adapter waits until the socket is readable, writable or :meth:`Driver.n
 
 from __future__ import annotations
 
+import os
 import time
+import weakref
 from collections.abc import Callable
 
 from stt_backends.udp import UdpSocket
@@ -21,7 +23,7 @@ RECEIVES_PER_TURN = 32
 class Driver:
     """Moves datagrams between ``socket`` and ``endpoint``; hands every event to ``on_event``."""
 
-    __slots__ = ("_blocked", "_last_path", "_on_event", "clock", "endpoint", "more", "socket")
+    __slots__ = ("__weakref__", "_blocked", "_last_path", "_on_event", "clock", "endpoint", "more", "socket")
 
     def __init__(
         self,
@@ -38,6 +40,7 @@ class Driver:
         self._on_event = on_event
         self._blocked: Transmit | None = None
         self._last_path = Path("udp", ("", 0))
+        _drivers.add(self)
 
     @property
     def blocked(self) -> bool:
@@ -92,3 +95,19 @@ class Driver:
         next_event = self.endpoint.next_event
         while (event := next_event()) is not None:
             self._on_event(event)
+
+
+_drivers: weakref.WeakSet[Driver] = weakref.WeakSet()
+
+
+def _end_sessions_in_child() -> None:
+    """A forked child holds the parent's keys and counters: one packet from each would use one nonce twice.
+
+    So the child finds its sessions over. The parent's are not touched: nothing is sent.
+    """
+    for driver in list(_drivers):
+        driver.endpoint.abandon("this process was forked: the session stays with the parent, make a new one here")
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_end_sessions_in_child)

@@ -1,0 +1,1 @@
+"""Benchmarks: ``python -m benchmarks``. Figures are for ratios within one run; machines differ and drift."""
