@@ -12,7 +12,7 @@ from benchmarks import bulk, core
 
 
 def _spread(values: list[float]) -> str:
-    return f"{median(values):8.2f}  ({min(values):.2f} – {max(values):.2f})"
+    return f"{median(values):8.2f}  ({min(values):.2f} to {max(values):.2f})"
 
 
 def main() -> None:

@@ -48,9 +48,11 @@ async def run(mebibytes: int) -> float:
             if server.stdout is None:
                 raise RuntimeError("the server has no stdout")
             port = int(await server.stdout.receive())
-            async with STTNode(b"client", shared_seed=SEED, bind_address="127.0.0.1") as node:
-                async with await node.connect(("127.0.0.1", port)) as session:
-                    spent = await _send(session, mebibytes << 20)
+            async with (
+                STTNode(b"client", shared_seed=SEED, bind_address="127.0.0.1") as node,
+                await node.connect(("127.0.0.1", port)) as session,
+            ):
+                spent = await _send(session, mebibytes << 20)
             await server.wait()
         finally:
             if server.returncode is None:

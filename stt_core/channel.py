@@ -448,8 +448,10 @@ class Channel:
         self._limited = window < most and window <= room
         limit = min(most, window, room)
         if limit > 0 and self._paced:
+            wanted = limit * size
             limit = min(limit, self.pacer.budget(now) // size)
-            if limit <= 0 and (at := self.pacer.next_time(size, now)) is not None:
+            # Wait for a burst, not for a packet, or pacing would undo the batches.
+            if limit <= 0 and (at := self.pacer.next_time(wanted, now)) is not None:
                 self.timers.set(Timer.PACING, at)
         return max(limit, min(self._probes, most), 0)
 
