@@ -104,7 +104,7 @@ class Endpoint:
         self._budgets: dict[Path, RemoteBudget] = {}
         self._connecting: dict[Path, set[SessionKey]] = {}
         self._replies: deque[Transmit] = deque()
-        self._heap: list[tuple[float, int, Session]] = []
+        self._heap: list[tuple[float, int, SessionKey]] = []  # keys: what is over must not be kept alive by a timer
         self._order = count()
         self._keys = count(1)
         self._counters = EndpointStatistics()
@@ -326,8 +326,9 @@ class Endpoint:
             self._responder.handle_timer(now)
         heap = self._heap
         while heap and heap[0][0] <= now:
-            at, _, session = heappop(heap)
-            if session.finished or session.scheduled_at != at:
+            at, _, key = heappop(heap)
+            session = self._sessions.get(key)
+            if session is None or session.scheduled_at != at:
                 continue
             session.scheduled_at = None
             due = session.next_timer()
@@ -368,10 +369,12 @@ class Endpoint:
     def next_timer(self) -> float | None:
         """When to call :meth:`handle_timer`, monotonic seconds; None for never. Poll for datagrams first."""
         responder = None if self._responder is None else self._responder.next_timer()
-        if not self._heap:
+        heap = self._heap
+        while heap and ((session := self._sessions.get(heap[0][2])) is None or session.scheduled_at != heap[0][0]):
+            heappop(heap)
+        if not heap:
             return responder
-        at = self._heap[0][0]
-        return at if responder is None else min(at, responder)
+        return heap[0][0] if responder is None else min(heap[0][0], responder)
 
     # --- book-keeping
 
@@ -402,14 +405,17 @@ class Endpoint:
         at = session.next_timer()
         if at is not None and (session.scheduled_at is None or at < session.scheduled_at):
             session.scheduled_at = at
-            heappush(self._heap, (at, next(self._order), session))
+            heappush(self._heap, (at, next(self._order), session.key))
             if len(self._heap) > 64 + 4 * len(self._sessions):
                 self._compact()
 
     def _compact(self) -> None:
         """One entry for each session that waits: all others are void, or say the same once more."""
-        waiting = [session for session in self._sessions.values() if session.scheduled_at is not None]
-        self._heap[:] = [(session.scheduled_at or 0.0, next(self._order), session) for session in waiting]
+        self._heap[:] = [
+            (session.scheduled_at, next(self._order), session.key)
+            for session in self._sessions.values()
+            if session.scheduled_at is not None
+        ]
         heapify(self._heap)
 
     def _remove(self, session: Session) -> None:
