@@ -387,7 +387,7 @@ class Session:
         if self._farewell is not None or self._close_request is None:
             return
         code, reason, linger = self._close_request
-        if channel.streams.has_unacknowledged and linger > 0:
+        if linger > 0 and (channel.streams.has_unacknowledged or channel.datagrams.outgoing):
             if Timer.CLOSE not in self._timers:
                 self._timers.set(Timer.CLOSE, now + linger)
             if now < self._timers[Timer.CLOSE]:

@@ -248,6 +248,14 @@ class TestLinger:
         pair.run(5.0)
         assert theirs.statistics().bytes_received < 200_000
 
+    def test_a_datagram_that_waits_leaves_before_the_farewell(self) -> None:
+        pair = Pair()
+        ours, theirs = pair.connect()
+        assert ours.send_datagram(b"last words")
+        ours.close(linger=10.0)
+        pair.run_until(lambda: bool(pair.bob.told(SessionClosed)))
+        assert theirs.read_datagram() == b"last words"
+
     def test_it_waits_no_longer_than_it_was_told(self) -> None:
         pair = Pair()
         ours, _ = pair.connect()
