@@ -50,8 +50,10 @@ from stt_core.types import RateLimits, SessionKey
 
 logger = logging.getLogger("stt.node")
 
-STOP_PATIENCE = 5.0
+STOP_PATIENCE = 3.0
 """Seconds :meth:`STTNode.stop` gives the peers to acknowledge, before the socket closes anyway."""
+STOP_LINGER = 1.0
+"""Seconds of these it spends on getting acknowledged what was sent; :meth:`STTSession.close` is more patient."""
 CALLBACK_PATIENCE = 1.0
 """Seconds it gives asynchronous callbacks that still run after that, before it cancels them."""
 
@@ -206,7 +208,7 @@ class STTNode:
             return
         if not self._stopping:
             self._stopping = True
-            driver.endpoint.close(ErrorCode.SHUTTING_DOWN, "the node is stopping", linger=STOP_PATIENCE / 2)
+            driver.endpoint.close(ErrorCode.SHUTTING_DOWN, "the node is stopping", linger=STOP_LINGER)
         self.kick()
         self._fail_connecting()
         self._wake_arrivals()

@@ -55,6 +55,8 @@ class Cable:
         assert driver is not None
         self._socket: UdpSocket = driver.socket
         self.cut = False
+        self.answers: int | None = None
+        """How many sends still go out; None for all."""
         driver.socket = cast(UdpSocket, self)
 
     def receive(self) -> Any:
@@ -64,6 +66,9 @@ class Cable:
         return got
 
     def send(self, data: bytes, segment_size: int, address: Any) -> bool:
+        if self.answers is not None:
+            self.answers -= 1
+            self.cut = self.cut or self.answers < 0
         return self.cut or self._socket.send(data, segment_size, address)
 
     def receive_error(self) -> Any:

@@ -23,6 +23,11 @@ async def receive_all(stream: ByteStream) -> bytes:
     return b"".join([chunk async for chunk in stream])
 
 
+async def send_forever(stream: MessageStream | ByteStream) -> None:
+    while True:
+        await stream.send(b"anyone?", timeout=10)
+
+
 async def test_messages_keep_their_boundaries_in_both_directions_at_once() -> None:
     messages = [bytes([size % 256]) * size for size in (0, 1, 5_000, 0, 100_000, 3)]
     async with two_sessions() as (here, there):
@@ -174,8 +179,7 @@ async def test_a_reset_reaches_both_the_peers_reader_and_its_writer() -> None:
             assert reading.value.code == 42
             assert isinstance(reading.value, anyio.BrokenResourceError)
         with pytest.raises(StreamResetError) as writing:
-            while True:
-                await theirs.send(b"anyone?", timeout=10)
+            await send_forever(theirs)
         assert writing.value.code == 42
         with pytest.raises(StreamClosedError):
             await ours.send(b"x")
