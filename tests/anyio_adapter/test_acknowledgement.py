@@ -110,8 +110,9 @@ async def test_resetting_a_stream_ends_the_wait_for_its_acknowledgement() -> Non
 
 async def test_the_end_of_the_session_ends_the_wait_for_an_acknowledgement() -> None:
     async with two_sessions() as (here, there):
-        cable = cut_off(there.node)
         ours = here.open_stream()
+        await ours.send(b"measures the round trip", timeout=10)
+        cable = cut_off(there.node)
 
         async def wait() -> None:
             with pytest.raises(SessionClosedError):

@@ -85,9 +85,9 @@ async def test_leaving_the_block_closes_and_an_exception_in_it_does_not_wait() -
 
 async def test_states_as_the_session_lives_and_dies() -> None:
     async with two_sessions() as (here, there):
-        assert here.state is there.state is SessionState.ESTABLISHED
+        states = [here.state, there.state]
         await here.close()
-        assert here.state is SessionState.CLOSED
+        assert [*states, here.state] == [SessionState.ESTABLISHED, SessionState.ESTABLISHED, SessionState.CLOSED]
         assert here.node.get_active_sessions() == []
 
 
