@@ -35,7 +35,7 @@ MAX_STREAMS: Final = int(FrameType.MAX_STREAMS)
 BLOCKED: Final = int(FrameType.BLOCKED)
 
 Want = tuple[int, int, int]
-"""A control frame to send: type, stream id or 0, and for BLOCKED its kind."""
+"""A control frame to send: type, stream id or 0, and a detail: BLOCKED's kind, or 1 to say MAX_STREAM_DATA again."""
 
 
 class Outgoing:
@@ -124,7 +124,7 @@ class Outgoing:
     def offer_credit(self, stream: Stream) -> None:
         """Tell the peer of new limits where there is half a window to give."""
         receive = stream.receive
-        if receive.window.due and receive.wants_credit and stream.stream_id not in self._pool.waiting:
+        if receive.window.due and receive.wants_credit:
             self.want(MAX_STREAM_DATA, stream.stream_id)
         if self._window.due:
             self.want(MAX_DATA)
@@ -203,7 +203,7 @@ class Outgoing:
             if kind == OPEN and stream is not None and stream.queued:
                 continue  # goes with its data, see _announce
             if kind in _OF_STREAMS:
-                built = None if stream is None else _OF_STREAMS[kind](self, stream, now)
+                built = None if stream is None else _OF_STREAMS[kind](self, stream, detail, now)
             else:
                 built = self._build_blocked(BlockedKind(detail), stream) if kind == BLOCKED else self._build(kind, now)
             if built is not None and not batch.add(*built):
@@ -233,24 +233,27 @@ class Outgoing:
             limit = self._ids.automatic_limit
         return frames.Blocked(kind, stream_id, limit).encode(), (BLOCKED, stream_id)
 
-    def _build_open(self, stream: Stream, now: float) -> tuple[bytes, Token] | None:
+    def _build_open(self, stream: Stream, repeat: int, now: float) -> tuple[bytes, Token] | None:
         return (_open_frame(stream), (OPEN, stream.stream_id)) if stream.announcing else None
 
-    def _build_close(self, stream: Stream, now: float) -> tuple[bytes, Token] | None:
+    def _build_close(self, stream: Stream, repeat: int, now: float) -> tuple[bytes, Token] | None:
         send = stream.send
         if send.state is not SendState.RESET_SENT:
             return None
         return frames.StreamClose(stream.stream_id, send.code, send.end).encode(), (CLOSE, stream.stream_id)
 
-    def _build_stop(self, stream: Stream, now: float) -> tuple[bytes, Token] | None:
+    def _build_stop(self, stream: Stream, repeat: int, now: float) -> tuple[bytes, Token] | None:
         if stream.receive.state is not ReceiveState.OPEN:
             return None  # nothing to stop any more
         return frames.StreamStop(stream.stream_id, stream.stop_code).encode(), (STOP, stream.stream_id)
 
-    def _build_max_stream_data(self, stream: Stream, now: float) -> tuple[bytes, Token] | None:
+    def _build_max_stream_data(self, stream: Stream, repeat: int, now: float) -> tuple[bytes, Token] | None:
         if not stream.receive.wants_credit:
             return None
+        before = stream.receive.window.limit
         limit = self._grant(stream, now)
+        if limit == before and not repeat:
+            return None  # the pool has nothing left for it now
         return frames.MaxStreamData(stream.stream_id, limit).encode(), (MAX_STREAM_DATA, stream.stream_id, limit)
 
     def _grant(self, stream: Stream, now: float) -> int:
@@ -287,7 +290,8 @@ class Outgoing:
             stream = self._streams.get(token[1])
             repeat = stream is not None and _worth_repeating(stream, token)
         if repeat:
-            self.want(kind, 0 if kind in (MAX_DATA, MAX_STREAMS) else token[1])
+            stream_id = 0 if kind in (MAX_DATA, MAX_STREAMS) else token[1]
+            self.want(kind, stream_id, int(kind == MAX_STREAM_DATA))
 
 
 def _open_frame(stream: Stream) -> bytes:
@@ -306,7 +310,7 @@ def _worth_repeating(stream: Stream, token: Token) -> bool:
     return kind == MAX_STREAM_DATA and token[2] == stream.receive.window.limit
 
 
-_OF_STREAMS: Final[Mapping[int, Callable[[Outgoing, Stream, float], tuple[bytes, Token] | None]]] = {
+_OF_STREAMS: Final[Mapping[int, Callable[[Outgoing, Stream, int, float], tuple[bytes, Token] | None]]] = {
     OPEN: Outgoing._build_open,
     CLOSE: Outgoing._build_close,
     STOP: Outgoing._build_stop,
