@@ -5,16 +5,12 @@ from __future__ import annotations
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from stt_core.channel import RemoteBudget
 from stt_core.config import EndpointConfig
 from stt_core.crypto import Crypto
 from stt_core.events import AnyEvent
-from stt_core.types import Entropy, Observer, Path
-
-if TYPE_CHECKING:
-    from stt_core.session import Session
+from stt_core.types import Entropy, Observer, Path, SessionKey
 
 MAX_ADDRESS_TOKENS = 256
 """Address tokens kept for later connects, least recently received dropped first."""
@@ -22,16 +18,16 @@ MAX_ADDRESS_TOKENS = 256
 
 @dataclass(slots=True)
 class Context:
-    """One per endpoint; the sessions put events and themselves into its queues."""
+    """One per endpoint; the sessions put events and their own keys into its queues."""
 
     config: EndpointConfig
     crypto: Crypto
     entropy: Entropy
     observer: Observer | None
     budget_for: Callable[[Path, int], RemoteBudget]
-    on_established: Callable[[Session, float], None]
+    on_established: Callable[[SessionKey, float], None]
     events: deque[AnyEvent] = field(default_factory=deque)
-    ready: deque[Session] = field(default_factory=deque)
+    ready: deque[SessionKey] = field(default_factory=deque)
     address_tokens: OrderedDict[Path, bytes] = field(default_factory=OrderedDict)
 
     def keep_address_token(self, path: Path, token: bytes) -> None:

@@ -34,7 +34,9 @@ from stt_core.session import Session
 from stt_core.state import SessionState
 from stt_core.types import Entropy, Observer, Path, RateLimits, Role, SessionKey, Transmit
 
-SMALLEST_RESET = OVERHEAD + RESET_TOKEN_SIZE
+SMALLEST_RESET = OVERHEAD + 1
+"""As long as the smallest packet. A KEEP_ALIVE is 34 bytes, and it is what an idle peer of ours sends."""
+LARGEST_RESET = OVERHEAD + RESET_TOKEN_SIZE
 """A reset is as long as a small packet, so that nobody can tell it from one."""
 MAX_REPLIES = 1024
 """Stateless answers that wait for the socket; above it they are dropped, as a full socket would."""
@@ -278,10 +280,11 @@ class Endpoint:
             self._touch(session)
             return
         # Smaller than its trigger, so that two endpoints without state can't keep each other busy (RFC 9000 10.3.3).
-        if len(data) <= SMALLEST_RESET or (self._resets is not None and not self._resets.take(now)):
+        size = min(LARGEST_RESET, len(data) - 1)
+        if size < SMALLEST_RESET or (self._resets is not None and not self._resets.take(now)):
             return
         self._counters.resets_sent += 1
-        noise = self._entropy(SMALLEST_RESET - RESET_TOKEN_SIZE)
+        noise = self._entropy(size - RESET_TOKEN_SIZE)
         reset = bytes((0x40 | noise[0] & 4,)) + noise[1:] + self._reset_token(data[1:9])
         self._reply(reset, path)
 
@@ -353,7 +356,10 @@ class Endpoint:
             return self._replies.popleft()
         ready = self._context.ready
         while ready:
-            session = ready[0]
+            session = self._sessions.get(ready[0])
+            if session is None:  # forgotten since it asked
+                ready.popleft()
+                continue
             transmit = session.poll_transmit(now, max_segments)
             if transmit is None:
                 ready.popleft()
@@ -438,8 +444,9 @@ class Endpoint:
             if not connecting:
                 del self._connecting[session.first_path]
 
-    def _on_established(self, session: Session, now: float) -> None:
+    def _on_established(self, key: SessionKey, now: float) -> None:
         """A session of ours has keys both sides hold."""
+        session = self._sessions[key]
         self._counters.sessions_opened += 1
         if session.peer_reset_token is not None:
             self._reset_tokens[session.peer_reset_token] = session

@@ -213,7 +213,7 @@ class Session:
                 initiated=self.role is Role.INITIATOR,
             )
         )
-        self._context.on_established(self, now)
+        self._context.on_established(self.key, now)
 
     def send_address_token(self, token: bytes) -> None:
         """Let the peer prove this address in its next HELLO."""
@@ -423,7 +423,7 @@ class Session:
         """Ask the endpoint for a poll."""
         if not self.queued:
             self.queued = True
-            self._context.ready.append(self)
+            self._context.ready.append(self.key)
 
     # --- time
 

@@ -1,8 +1,8 @@
 """All state transitions, as tables: sessions, and the two halves of a stream.
 
 Rule: no transition is written anywhere else. A room that wants to change state calls :func:`advance`; a pair of
-state and trigger that has no row is a bug of ours and raises :class:`LookupError`. ``docs/protocol.md`` draws its
-diagrams from these tables, and a test regenerates and compares them.
+state and trigger that has no row is a bug of ours and raises :class:`LookupError`. The diagrams in
+``docs/states.md`` are drawn from these tables, and a test regenerates and compares them.
 """
 
 from __future__ import annotations

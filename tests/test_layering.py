@@ -19,7 +19,8 @@ ROOMS = [
     *("packet", "parameters", "frames", "packing"),
     *("crypto", "cpace", "keys"),
     *("protection", "handshake", "recovery", "streams"),
-    *("paths", "keepalive", "closing", "datagrams", "channel", "session", "endpoint"),
+    *("paths", "keepalive", "closing", "datagrams", "channel"),
+    *("statistics", "context", "session", "endpoint"),
 ]
 """The rooms of the core, lowest first. A room imports only rooms that stand before it."""
 
