@@ -473,6 +473,7 @@ class StreamMap:
         self._reset(stream, code)
         if stream.send.error is None:
             stream.send.error = code
+            self._events.append(StreamStopped(self._key, stream.stream_id, code))  # wakes who waits to send
         if receive.terminal or receive.error is not None:
             return
         if receive.wants_credit:

@@ -35,6 +35,8 @@ def parse_length_untrusted(head: bytes) -> tuple[int, int] | None:
 
     :raises Violation: FRAME_ENCODING, on a longer form or one above :data:`MAX_PREFIX` bytes.
     """
+    if head and head[0] < 0x80:  # most messages that are read one by one are short
+        return head[0], 1
     length = 0
     for position, byte in enumerate(head[:MAX_PREFIX]):
         length |= (byte & 0x7F) << 7 * position

@@ -180,7 +180,8 @@ class Outgoing:
                 self._events.append(StreamWritable(self._key, stream.stream_id))
             if not send.sendable(self.credit_limit - self.sent):
                 schedule.drop(stream)
-                self.plan(stream)
+                if send.sent < send.end:
+                    self.plan(stream)  # notes what it waits for
             elif done:
                 schedule.spend(stream, done)
             else:

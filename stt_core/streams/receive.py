@@ -72,9 +72,12 @@ class ByteQueue:
 
     def peek(self, size: int) -> bytes:
         """The first ``size`` bytes, or fewer where fewer are there; they stay."""
-        found = b""
+        chunks = self._chunks
         at = self._at
-        for chunk in self._chunks:
+        if len(chunks) == 1:
+            return chunks[0][at : at + size]
+        found = b""
+        for chunk in chunks:
             found += chunk[at : at + size - len(found)]
             at = 0
             if len(found) == size:

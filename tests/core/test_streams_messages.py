@@ -61,6 +61,7 @@ def test_broken_framing_fails_the_stream_and_spares_the_session(wire: bytes, cod
     with pytest.raises(StreamResetError) as caught:
         pair.responder.map.read_message(stream_id)
     assert caught.value.code == code
+    assert [event.code for event in pair.responder.take(StreamStopped)] == [code]
     with pytest.raises(StreamError):
         pair.responder.map.send_message(stream_id, b"")
     pair.settle()
