@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from stt_core.channel import Channel
 from stt_core.config import EndpointConfig
 from stt_core.endpoint import Endpoint
+from stt_core.errors import StateError
 from stt_core.events import AnyEvent, Event, SessionEstablished
 from stt_core.session import Session
 from stt_core.state import SessionState
@@ -238,6 +239,14 @@ def sealed(session: Session, *plains: bytes, now: float = START) -> list[bytes]:
     return packets
 
 
+def read_or_none(session: Session, stream: int) -> bytes | None:
+    """What waits on a stream that the peer may not have opened yet."""
+    try:
+        return session.read(stream)
+    except StateError:
+        return None
+
+
 def send_all(net: Net, sender: Session, receiver: Session, data: bytes, *, timeout: float = 60.0) -> bytes:
     """Move ``data`` over a new bytes stream and return what arrived."""
     stream = sender.open_stream(mode=StreamMode.BYTES)
@@ -250,9 +259,8 @@ def send_all(net: Net, sender: Session, receiver: Session, data: bytes, *, timeo
         elif not state["finished"]:
             sender.finish(stream)
             state["finished"] = True
-        if any(getattr(e, "stream_id", None) == stream for end in net.ends for e in end.events):
-            while chunk := receiver.read(stream):
-                arrived.extend(chunk)
+        while chunk := read_or_none(receiver, stream):
+            arrived.extend(chunk)
         return len(arrived) == len(data) and bool(state["finished"])
 
     net.run_until(work, timeout)
