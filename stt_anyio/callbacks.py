@@ -77,7 +77,13 @@ class Callbacks:
                 self._running.discard(running)
                 running.done.set()
 
-        spawn(run)
+        try:
+            spawn(run)
+        except RuntimeError:
+            self._running.discard(running)
+            if inspect.iscoroutine(result):
+                result.close()
+            logger.warning("a callback was not run: the event loop is ending: %r", callback)
 
     async def finish(self, patience: float) -> None:
         """Wait up to ``patience`` seconds for those still running (except the caller itself), then cancel them."""

@@ -179,12 +179,12 @@ class STTNode:
         try:
             config = EndpointConfig(shared_seed=seed, receive_buffer_hint=sock.receive_buffer, **self._settings)
             endpoint = Endpoint(config, crypto=crypto, entropy=os.urandom, wall_offset=time.time() - time.monotonic())
+            driver = Driver(endpoint, sock, self._on_event)
+            spawn(lambda: self._run(driver, sock))
         except BaseException:
             sock.close()
             raise
-        self._socket = sock
-        self._driver = Driver(endpoint, sock, self._on_event)
-        spawn(self._run)
+        self._driver, self._socket = driver, sock
         return _Started(self)
 
     async def __aenter__(self) -> Self:
@@ -228,8 +228,7 @@ class STTNode:
             crash, self._crash = self._crash, None
             raise crash
 
-    async def _run(self) -> None:
-        driver, sock = self._started()
+    async def _run(self, driver: Driver, sock: UdpSocket) -> None:
         try:
             while not self._cut_short:
                 driver.turn()
@@ -241,9 +240,9 @@ class STTNode:
             self._crash = error
         finally:
             self._stopping = True
-            self._end_sessions(driver)
             anyio.notify_closing(sock)
             sock.close()
+            self._end_sessions(driver)
             self._stopped.set()
 
     async def _wait(self, driver: Driver, sock: UdpSocket) -> None:

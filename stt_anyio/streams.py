@@ -260,7 +260,7 @@ class MessageStream(_Stream, anyio.abc.ObjectStream[bytes]):
 class ByteStream(_Stream, anyio.abc.ByteStream):
     """Bytes without boundaries: files, tunnels, and whatever speaks over ``anyio.abc.ByteStream``."""
 
-    async def send(self, item: bytes, timeout: float | None = None) -> None:
+    async def send(self, item: bytes | bytearray | memoryview, timeout: float | None = None) -> None:
         """Send all bytes; returns when the last is accepted, or with ``timeout`` (seconds) when it is acknowledged.
 
         When cancelled, the bytes accepted so far are sent and the rest is not.
@@ -281,8 +281,8 @@ class ByteStream(_Stream, anyio.abc.ByteStream):
             "accepted may still arrive"
         )
 
-    async def _send(self, data: bytes) -> None:
-        rest: bytes | memoryview = data
+    async def _send(self, data: bytes | bytearray | memoryview) -> None:
+        rest: bytes | memoryview = data if isinstance(data, bytes) else memoryview(data).cast("B")
         while True:
             self._check_sending()
             with translated():

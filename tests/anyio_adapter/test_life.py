@@ -11,7 +11,7 @@ from typing import Any
 import anyio
 import pytest
 
-from stt_anyio import ConfigurationError, SessionClosedError, StateError, STTSession
+from stt_anyio import ConfigurationError, SessionClosedError, StateError, STTNode, STTSession
 from tests.anyio_adapter.net import LIMIT, Cable, address_of, cut_off, make_node, two_nodes, two_sessions
 
 pytestmark = pytest.mark.anyio
@@ -92,6 +92,33 @@ async def test_nothing_is_left_behind() -> None:
     for session in (here, there):
         assert session.node._socket is not None
         assert session.node._socket.fileno() == -1
+    gc.collect()
+
+
+def test_a_program_that_ends_without_stopping_its_node_closes_the_socket_all_the_same(
+    anyio_backend: tuple[str, dict[str, Any]],
+) -> None:
+    async def on_closed(session_id: bytes, reason: str) -> None:
+        await anyio.lowlevel.checkpoint()
+
+    async def main() -> list[STTNode]:
+        client, server = make_node(), make_node()
+        for node in (client, server):
+            await node.start()
+            node.on_session_closed(on_closed)
+        await client.connect(address_of(server))
+        return [client, server]
+
+    name, options = anyio_backend
+    for node in anyio.run(main, backend=name, backend_options=options):
+        assert node._socket is not None
+        assert node._socket.fileno() == -1
+    gc.collect()
+
+
+def test_starting_outside_of_an_event_loop_is_an_error_that_leaves_no_socket_behind() -> None:
+    with pytest.raises(RuntimeError, match="no running event loop"):
+        make_node().start()
     gc.collect()
 
 

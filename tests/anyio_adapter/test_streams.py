@@ -83,6 +83,22 @@ async def test_a_message_much_larger_than_every_window_arrives() -> None:
         assert await (await there.accept_stream()).receive() == message
 
 
+async def test_bytes_may_come_in_any_buffer() -> None:
+    async with two_sessions(client={"send_buffer": 4096}) as (here, there), anyio.create_task_group() as tasks:
+        stream = here.open_byte_stream()
+        numbers = memoryview(bytes(range(256)) * 400).cast("I")
+
+        async def send() -> None:
+            await stream.send(numbers)
+            await stream.send(bytearray(b"end"))
+            await stream.send_eof()
+
+        tasks.start_soon(send)
+        theirs = await there.accept_stream()
+        assert isinstance(theirs, ByteStream)
+        assert await receive_all(theirs) == numbers.tobytes() + b"end"
+
+
 async def test_receive_gives_at_most_what_was_asked_for() -> None:
     async with two_sessions() as (here, there):
         await here.open_byte_stream().send(b"abcdef")
