@@ -49,7 +49,7 @@ def test_streams_both_ways_arrive_whole(weather: str, coalesce: bool) -> None:
 
 @pytest.mark.parametrize("tight", ["sender", "receiver", "both"])
 def test_the_smallest_buffers_and_windows_only_make_it_slower(tight: str) -> None:
-    small = {"stream_window": 4096, "session_window": 8192, "max_window": 8192, "send_buffer": 4096}
+    small: dict[str, Any] = {"stream_window": 4096, "session_window": 8192, "max_window": 8192, "send_buffer": 4096}
     lab = Lab()
     a = lab.endpoint("a", **(small if tight != "receiver" else {}))
     b = lab.endpoint("b", **(small if tight != "sender" else {}))
