@@ -15,7 +15,7 @@ class KeepAlive:
     of two idle peers one asks and one answers, and both NAT mappings stay fresh.
     """
 
-    __slots__ = ("_asked", "_serial", "answered", "interval", "last_heard", "timeout")
+    __slots__ = ("_asked", "_open", "_serial", "answered", "interval", "last_heard", "timeout")
 
     def __init__(self, interval: float, timeout: float, now: float) -> None:
         self.interval = interval
@@ -23,8 +23,9 @@ class KeepAlive:
         self.last_heard = now
         self._asked = now
         self._serial = 0
+        self._open = False
         self.answered = 0
-        """How many KEEP_ALIVE_ACKs came back."""
+        """How many of our questions were answered."""
 
     def on_authenticated(self, now: float) -> None:
         """A packet opened under the session's keys."""
@@ -41,12 +42,14 @@ class KeepAlive:
     def take(self, now: float) -> int:
         """Note that a KEEP_ALIVE leaves now, and return its id."""
         self._asked = now
+        self._open = True
         self._serial = (self._serial + 1) & 0xFFFF_FFFF
         return self._serial
 
     def on_answer(self, serial: int) -> bool:
-        """A KEEP_ALIVE_ACK; False where it answers nothing we asked (old, or made up), which is harmless."""
-        if serial != self._serial:
+        """A KEEP_ALIVE_ACK; False where it answers nothing we asked (old, twice, or made up), which is harmless."""
+        if serial != self._serial or not self._open:
             return False
+        self._open = False
         self.answered += 1
         return True

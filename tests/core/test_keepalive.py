@@ -34,6 +34,7 @@ class TestMechanism:
         assert not alive.on_answer(first)
         assert not alive.on_answer(second + 1)
         assert alive.on_answer(second)
+        assert not alive.on_answer(second)
         assert alive.answered == 1
 
 
