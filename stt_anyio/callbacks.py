@@ -9,11 +9,12 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-import sys
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from typing import Any
 
 import anyio
+
+from stt_anyio.waiting import on_trio
 
 logger = logging.getLogger("stt.node")
 
@@ -26,9 +27,9 @@ _tasks: set[asyncio.Task[None]] = set()
 
 def spawn(run: Callable[[], Coroutine[Any, Any, None]]) -> None:
     """Run in the background of the event loop, whether or not the caller is inside a task group."""
-    # Not by sniffio: anyio no longer brings it. A program that runs on trio has imported it.
-    trio = sys.modules.get("trio")
-    if trio is not None and trio.lowlevel.in_trio_run():
+    if on_trio():
+        import trio  # noqa: PLC0415 - only there where it is the running library
+
         trio.lowlevel.spawn_system_task(run)
         return
     task = asyncio.get_running_loop().create_task(run())

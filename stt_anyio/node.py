@@ -22,6 +22,7 @@ import anyio.lowlevel
 from stt_anyio.callbacks import Callbacks, spawn
 from stt_anyio.errors import translate, translated
 from stt_anyio.session import STTSession
+from stt_anyio.waiting import Waiter, waiter_for
 from stt_backends.driver import Driver
 from stt_backends.pyca import PycaCrypto
 from stt_backends.seed import load_shared_seed
@@ -134,7 +135,7 @@ class STTNode:
         }
         self._driver: Driver | None = None
         self._socket: UdpSocket | None = None
-        self._scope: anyio.CancelScope | None = None
+        self._waiter: Waiter | None = None
         self._kicked = False
         self._stopping = False
         self._cut_short = False
@@ -180,11 +181,12 @@ class STTNode:
             config = EndpointConfig(shared_seed=seed, receive_buffer_hint=sock.receive_buffer, **self._settings)
             endpoint = Endpoint(config, crypto=crypto, entropy=os.urandom, wall_offset=time.time() - time.monotonic())
             driver = Driver(endpoint, sock, self._on_event)
-            spawn(lambda: self._run(driver, sock))
+            waiter = waiter_for(sock)
+            spawn(lambda: self._run(driver, sock, waiter))
         except BaseException:
             sock.close()
             raise
-        self._driver, self._socket = driver, sock
+        self._driver, self._socket, self._waiter = driver, sock, waiter
         return _Started(self)
 
     async def __aenter__(self) -> Self:
@@ -220,7 +222,7 @@ class STTNode:
                 driver.endpoint.close(ErrorCode.SHUTTING_DOWN, "the node is stopping")
                 driver.flush()
                 self._cut_short = True
-                self._interrupt()
+                self.kick()
                 with anyio.CancelScope(shield=True):
                     await self._stopped.wait()
             await self._callbacks.finish(CALLBACK_PATIENCE)
@@ -228,46 +230,33 @@ class STTNode:
             crash, self._crash = self._crash, None
             raise crash
 
-    async def _run(self, driver: Driver, sock: UdpSocket) -> None:
+    async def _run(self, driver: Driver, sock: UdpSocket, waiter: Waiter) -> None:
         try:
             while not self._cut_short:
+                self._kicked = False
                 driver.turn()
                 if self._stopping and driver.endpoint.idle:
                     break
-                await self._wait(driver, sock)
+                due = driver.next_timer()
+                timeout = None if due is None else max(0.0, due - driver.clock())
+                if driver.more:
+                    waiter.wake()
+                await waiter.wait(timeout, writable=driver.blocked)
         except Exception as error:
             logger.exception("the node failed and stops")
             self._crash = error
         finally:
             self._stopping = True
-            anyio.notify_closing(sock)
+            waiter.close()
             sock.close()
             self._end_sessions(driver)
             self._stopped.set()
 
-    async def _wait(self, driver: Driver, sock: UdpSocket) -> None:
-        """Until the socket or a timer wants a turn, or somebody has kicked since the last one began."""
-        if driver.more or self._kicked:
-            self._kicked = False
-            await anyio.lowlevel.checkpoint()
-            return
-        due = driver.next_timer()
-        wait = anyio.wait_writable if driver.blocked else anyio.wait_readable
-        timeout = None if due is None else max(0.0, due - driver.clock())
-        with anyio.move_on_after(timeout) as self._scope:
-            await wait(sock)
-        self._scope = None
-        self._kicked = False
-
     def kick(self) -> None:
         """Let queued commands leave in the background task's next step; many at once cost one."""
-        if not self._kicked:
+        if not self._kicked and self._waiter is not None:
             self._kicked = True
-            self._interrupt()
-
-    def _interrupt(self) -> None:
-        if self._scope is not None:
-            self._scope.cancel()
+            self._waiter.wake()
 
     def _end_sessions(self, driver: Driver) -> None:
         """Nobody will move datagrams any more: let no one wait for what can't come."""
