@@ -220,7 +220,6 @@ class STTNode:
         finally:
             if not self._stopped.is_set():
                 driver.endpoint.close(ErrorCode.SHUTTING_DOWN, "the node is stopping")
-                driver.flush()
                 self._cut_short = True
                 self.kick()
                 with anyio.CancelScope(shield=True):
@@ -232,10 +231,10 @@ class STTNode:
 
     async def _run(self, driver: Driver, sock: UdpSocket, waiter: Waiter) -> None:
         try:
-            while not self._cut_short:
+            while True:
                 self._kicked = False
                 driver.turn()
-                if self._stopping and driver.endpoint.idle:
+                if self._cut_short or (self._stopping and driver.endpoint.idle):
                     break
                 due = driver.next_timer()
                 timeout = None if due is None else max(0.0, due - driver.clock())
@@ -249,8 +248,10 @@ class STTNode:
             self._stopping = True
             waiter.close()
             sock.close()
-            self._end_sessions(driver)
-            self._stopped.set()
+            try:
+                self._end_sessions(driver)
+            finally:
+                self._stopped.set()
 
     def kick(self) -> None:
         """Let queued commands leave in the background task's next step; many at once cost one."""

@@ -93,3 +93,16 @@ async def test_a_node_works_with_what_every_event_loop_has(monkeypatch: pytest.M
             received = 0
             while received < 3_000_000:
                 received += len(await theirs.receive())
+
+
+async def test_two_commands_in_one_step_leave_in_one_turn() -> None:
+    async with two_sessions() as (here, there):
+        before = here.statistics().packets_sent
+        ours = here.core
+        for _ in range(5):
+            stream = ours.open_stream()
+            assert ours.send_message(stream, b"small")
+            here.kick()
+        for _ in range(5):
+            assert await (await there.accept_stream()).receive() == b"small"
+        assert here.statistics().packets_sent - before <= 3
