@@ -29,6 +29,14 @@ class Context:
     events: deque[AnyEvent] = field(default_factory=deque)
     ready: deque[SessionKey] = field(default_factory=deque)
     address_tokens: OrderedDict[Path, bytes] = field(default_factory=OrderedDict)
+    session_ids: set[bytes] = field(default_factory=set)
+
+    def claim(self, session_id: bytes) -> bool:
+        """Give a new session its id; False where a live one has it already, by the will of who chose a nonce last."""
+        if session_id in self.session_ids:
+            return False
+        self.session_ids.add(session_id)
+        return True
 
     def keep_address_token(self, path: Path, token: bytes) -> None:
         """Keep what proves our address there, for the next connect."""

@@ -163,23 +163,27 @@ class Endpoint:
             raise StateError(f"max_sessions is {self.config.max_sessions} and all are in use: close one, or raise it")
         path = Path(transport, address)
         cid = self._new_cid()
-        initiator = Initiator(
-            config=self.config,
-            crypto=self._context.crypto,
-            entropy=self._entropy,
-            local_cid=cid,
-            parameters=self._parameters(cid),
-            now=now,
-            peer_node_id=peer_node_id,
-            peer_key=peer_key,
-            address_token=self._context.address_tokens.get(path, b""),
-            timeout=self.config.handshake_timeout if timeout is None else timeout,
-            identity=self._identity,
-            allow_proof=lambda at: self._targets.allow(path, at),
-        )
+        expires = now + (self.config.handshake_timeout if timeout is None else timeout)
+
+        def begin(at: float) -> Initiator:
+            return Initiator(
+                config=self.config,
+                crypto=self._context.crypto,
+                entropy=self._entropy,
+                local_cid=cid,
+                parameters=self._parameters(cid),
+                now=at,
+                peer_node_id=peer_node_id,
+                peer_key=peer_key,
+                address_token=self._context.address_tokens.get(path, b""),
+                timeout=expires - at,
+                identity=self._identity,
+                allow_proof=lambda at: self._targets.allow(path, at),
+            )
+
         session = self._add(Role.INITIATOR, path, cid)
         self._connecting.setdefault(path, set()).add(session.key)
-        session.start(initiator, now)
+        session.start(begin, now)
         self._touch(session)
         return session.key
 
@@ -311,10 +315,19 @@ class Endpoint:
             if outcome.reply is not None:
                 self._reply(outcome.reply, path)
         elif isinstance(outcome, Accepted):
-            session = self._add(Role.RESPONDER, path, outcome.result.local_cid)
-            session.start_accepted(outcome.result, PENDING_LIFETIME, now)
-            self._reply(outcome.final, path)
-            self._touch(session)
+            self._accept(outcome, responder, path, now)
+
+    def _accept(self, accepted: Accepted, responder: Responder, path: Path, now: float) -> None:
+        result = accepted.result
+        if not self._context.claim(result.session_id):
+            # No answer: the initiator takes the FINAL for lost, and its second attempt brings another id.
+            self._counters.sessions_refused += 1
+            responder.forget(result.local_cid, now)
+            return
+        session = self._add(Role.RESPONDER, path, result.local_cid)
+        session.start_accepted(result, PENDING_LIFETIME, now)
+        self._reply(accepted.final, path)
+        self._touch(session)
 
     def receive_unreachable(self, path: Path, now: float) -> None:
         """The network reported that nothing listens at ``path`` (ICMP port unreachable)."""
@@ -404,6 +417,7 @@ class Endpoint:
     def _schedule(self, session: Session) -> None:
         if session.state is SessionState.CLOSED and session.key in self._live:
             self._live.discard(session.key)
+            self._context.session_ids.discard(session.session_id)
             self._no_longer_connecting(session)
         if session.finished:
             self._remove(session)

@@ -11,14 +11,14 @@ then what to do comes out (``poll_transmit``, ``next_timer``, and events in the 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from stt_core import frames
 from stt_core.channel import OVERHEAD, Channel, RemoteBudget
 from stt_core.closing import Farewell, code_name, reason_of
 from stt_core.context import Context
-from stt_core.errors import CloseReason, ErrorCode, SessionClosedError, StateError, STTError, Violation
+from stt_core.errors import CloseReason, ConnectError, ErrorCode, SessionClosedError, StateError, STTError, Violation
 from stt_core.events import HandshakeFailed, SessionClosed, SessionEstablished
 from stt_core.frames import FrameType
 from stt_core.handshake import HandshakeResult, Initiator
@@ -38,7 +38,7 @@ class Session:
     """See the module's text. Made by :class:`~stt_core.endpoint.Endpoint` only."""
 
     __slots__ = (
-        "_channel", "_close_request", "_context", "_error", "_farewell", "_initiator", "_result", "_timers",
+        "_begin", "_channel", "_close_request", "_context", "_error", "_farewell", "_initiator", "_result", "_timers",
         "finished", "key", "local_cid", "masks", "peer_reset_token", "queued", "role", "scheduled_at", "state",
         "_path",
     )  # fmt: skip
@@ -59,6 +59,7 @@ class Session:
         """The endpoint's own notes: whether this is in its ready queue, and where in its timer heap."""
         self._path = path
         self._timers = Timers()
+        self._begin: Callable[[float], Initiator] | None = None
         self._initiator: Initiator | None = None
         self._result: HandshakeResult | None = None
         self._channel: Channel | None = None
@@ -120,11 +121,12 @@ class Session:
 
     # --- the handshake, driven by the endpoint
 
-    def start(self, initiator: Initiator, now: float) -> None:
-        """Begin to connect."""
-        self._initiator = initiator
+    def start(self, begin: Callable[[float], Initiator], now: float) -> None:
+        """Begin to connect; ``begin`` makes the handshake, a second one where the first led to a taken id."""
+        self._begin = begin
+        self._initiator = begin(now)
         self.state = advance(SESSION, self.state, SessionTrigger.START)
-        self._after_handshake_step(now)
+        self._after_handshake_step(self._initiator, now)
 
     def start_accepted(self, result: HandshakeResult, pending: float, now: float) -> None:
         """Wait for the first packet under the new keys, at most ``pending`` seconds: only that proves the initiator
@@ -137,7 +139,7 @@ class Session:
         """A handshake packet for this initiator."""
         if self._initiator is not None:
             self._initiator.receive_packet(data, now)
-            self._after_handshake_step(now)
+            self._after_handshake_step(self._initiator, now)
 
     def owns_nonce(self, nonce: bytes) -> bool:
         """Whether a HELLO of this connect carried ``nonce``."""
@@ -147,25 +149,33 @@ class Session:
         """The network says nothing listens there. Unauthenticated: it can only hurry a connect, not end a session."""
         if self._initiator is not None:
             self._initiator.receive_unreachable(now)
-            self._after_handshake_step(now)
+            self._after_handshake_step(self._initiator, now)
 
-    def _after_handshake_step(self, now: float) -> None:
-        initiator = self._initiator
-        if initiator is None:
-            return
+    def _after_handshake_step(self, initiator: Initiator, now: float) -> None:
+        result = initiator.result
         if initiator.failure is not None:
             self._give_up(initiator.failure)
-            return
-        if initiator.result is not None:
-            self._initiator = None
+        elif result is None:
+            self._set(Timer.HANDSHAKE, initiator.next_timer())
+        elif not self._context.claim(result.session_id):
+            self._start_over(now)
+        else:
+            self._initiator = self._begin = None
             self._timers.clear()
-            channel = self._open_channel(initiator.result, now)
+            channel = self._open_channel(result, now)
             self._established(now)
             # The responder reports and starts nothing before it opens a packet of ours: send one, until acked.
             channel.send_keep_alive(now)
-        else:
-            self._set(Timer.HANDSHAKE, initiator.next_timer())
         self.mark_ready()
+
+    def _start_over(self, now: float) -> None:
+        """The new session's id is that of a live one (docs/protocol.md, "Session id"): once, try for another."""
+        begin, self._begin = self._begin, None
+        if begin is None:
+            self._give_up(ConnectError("twice the session id was that of a live session: does the peer choose it?"))
+            return
+        self._initiator = begin(now)
+        self._set(Timer.HANDSHAKE, self._initiator.next_timer())
 
     def _give_up(self, error: STTError) -> None:
         """Before it was established. Who connects is told; of somebody else's attempt nobody ever heard."""
@@ -195,24 +205,20 @@ class Session:
         return self._channel
 
     def _established(self, now: float) -> None:
-        result = self._result
-        channel = self._channel
-        if result is None or channel is None:
-            raise LookupError("established without keys")
+        alive = self._require_channel().keep_alive
         self.state = advance(SESSION, self.state, SessionTrigger.CONFIRMED)
         self._timers.cancel(Timer.HANDSHAKE)
-        self._timers.set(Timer.IDLE, channel.keep_alive.dead_at())
-        self._timers.set(Timer.KEEP_ALIVE, channel.keep_alive.next_due())
-        self._context.events.append(
-            SessionEstablished(
-                self.key,
-                session_id=result.session_id,
-                peer_node_id=result.peer_node_id,
-                peer_identity_key=result.peer_identity_key,
-                path=self._path,
-                initiated=self.role is Role.INITIATOR,
-            )
+        self._timers.set(Timer.IDLE, alive.dead_at())
+        self._timers.set(Timer.KEEP_ALIVE, alive.next_due())
+        told = SessionEstablished(
+            self.key,
+            session_id=self.session_id,
+            peer_node_id=self.peer_node_id,
+            peer_identity_key=self.peer_identity_key,
+            path=self._path,
+            initiated=self.role is Role.INITIATOR,
         )
+        self._context.events.append(told)
         self._context.on_established(self.key, now)
 
     def send_address_token(self, token: bytes) -> None:
@@ -344,7 +350,7 @@ class Session:
         """Straight to CLOSED, with nothing left to say."""
         self.state = advance(SESSION, self.state, trigger)
         self._timers.clear()
-        self._initiator = None
+        self._initiator = self._begin = None
         if self._channel is not None:
             self._channel.quiet = True
             self._channel.release()
@@ -448,7 +454,7 @@ class Session:
                 self._forget(SessionTrigger.LOST)
             else:
                 self._initiator.handle_timer(now)
-                self._after_handshake_step(now)
+                self._after_handshake_step(self._initiator, now)
         elif timer is Timer.CLOSE and self._farewell is not None:
             if self._farewell.handle_timer(now):
                 self._timers.clear()

@@ -234,6 +234,55 @@ def reachable_secrets(session: Session) -> set[bytes]:
     return found
 
 
+class Everything(set[bytes]):
+    """A set that holds all there is."""
+
+    def __contains__(self, _: object) -> bool:
+        return True
+
+
+class TestTakenIds:
+    """The id follows from both nonces, so the same entropy gives the same one: a first run tells what it will be."""
+
+    def test_who_connects_starts_over_once(self) -> None:
+        taken = Pair().connect()[0].session_id
+        pair = Pair()
+        assert pair.alice.endpoint._context.claim(taken)
+        ours, theirs = pair.connect()
+        assert ours.session_id == theirs.session_id != taken
+        pair.run(60.0)
+        assert pair.alice.kinds == pair.bob.kinds == ["SessionEstablished"]
+        assert len(pair.bob.endpoint._sessions) == 1
+
+    def test_a_peer_that_makes_it_happen_twice_gets_no_session(self) -> None:
+        pair = Pair()
+        session = pair.alice.endpoint.session(pair.start())
+        pair.alice.endpoint._context.session_ids = Everything()
+        pair.run_until(lambda: bool(pair.alice.told(HandshakeFailed)))
+        assert "twice" in str(pair.alice.told(HandshakeFailed)[0].error)
+        assert session.state is SessionState.CLOSED
+        pair.run(60.0)
+        assert pair.bob.events == []
+
+    def test_who_accepts_does_not_answer_and_the_next_attempt_succeeds(self) -> None:
+        taken = Pair().connect()[0].session_id
+        pair = Pair()
+        assert pair.bob.endpoint._context.claim(taken)
+        ours, theirs = pair.connect()
+        assert ours.session_id == theirs.session_id != taken
+        assert pair.alice.kinds == pair.bob.kinds == ["SessionEstablished"]
+        assert pair.bob.endpoint.statistics()["sessions_refused"] == 1
+
+    def test_an_id_is_free_again_when_its_session_is_over(self) -> None:
+        pair = Pair()
+        ours, _ = pair.connect()
+        assert pair.alice.endpoint._context.session_ids == {ours.session_id}
+        ours.close()
+        pair.rest()
+        for end in pair.ends:
+            assert end.endpoint._context.session_ids == set()
+
+
 class TestOptions:
     def test_statistics_tell_what_happened(self) -> None:
         pair = Pair()
