@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import sys
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
+from types import FrameType
 
 import pytest
 
@@ -278,3 +281,30 @@ class Counting:
 
 def test_entropy_of_tests_repeats_itself() -> None:
     assert entropy_of("x")(8) == entropy_of("x")(8) != entropy_of("y")(8)
+
+
+class TestColumns:
+    def test_nothing_of_ours_is_called_once_per_packet_of_bulk_data(self) -> None:
+        """Sealing, sending, opening, receiving, acknowledging: all is done by the batch, here of about ten packets."""
+        pair = Pair(receive_buffer_hint=1 << 30, send_buffer=1 << 24)
+        ours, theirs = pair.connect()
+        send_all(pair, ours, theirs, bytes(1_000_000))  # opens the window
+        pair.run(2.0)
+        before = ours.statistics().packets_sent
+        stream = ours.open_stream(mode=StreamMode.BYTES)
+        ours.write(stream, bytes(1_000_000))
+        calls: Counter[str] = Counter()
+
+        def count(frame: FrameType, event: str, _: object) -> None:
+            if event == "call" and "stt_core" in frame.f_code.co_filename:
+                calls[frame.f_code.co_filename + frame.f_code.co_name] += 1
+
+        previous = sys.getprofile()
+        sys.setprofile(count)
+        try:
+            pair.run(1.0)
+        finally:
+            sys.setprofile(previous)
+        packets = ours.statistics().packets_sent - before
+        assert packets > 200  # as much as one stream's window lets out
+        assert max(calls.values()) < 0.75 * packets
