@@ -24,6 +24,8 @@ from stt_core.streams.stream import Stream
 from stt_core.types import SessionKey, StreamMode
 
 INITIAL_RTT: Final = 0.333
+ROOM_FOR_ANY: Final = 15
+"""Bytes of the largest control frame of fixed size, STREAM_CLOSE."""
 
 DATA: Final = int(FrameType.DATA)
 OPEN: Final = int(FrameType.STREAM_OPEN)
@@ -199,6 +201,9 @@ class Outgoing:
 
     def _fill_control(self, batch: Batch, now: float) -> None:
         for want in list(self._control):
+            # Building a grant notes it as given: ask for room first, or one that finds none is forgotten.
+            if not batch.fits(ROOM_FOR_ANY):
+                return
             kind, stream_id, detail = want
             stream = self._streams.get(stream_id)
             if kind == OPEN and stream is not None and stream.queued:
