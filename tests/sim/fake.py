@@ -75,5 +75,9 @@ class FakeEndpoint:
     def session(self, key: SessionKey) -> SessionVerbs:
         raise LookupError(key)
 
+    @property
+    def idle(self) -> bool:
+        return not self.outbox
+
     def sessions(self) -> Sequence[SessionVerbs]:
         return []
