@@ -131,6 +131,7 @@ class STTNode:
             "keep_alive_timeout": keep_alive_timeout,
             "max_sessions": max_sessions,
             "rate_limits": rate_limits,
+            "stable_resets": not reuse_port,
             **settings,
         }
         self._driver: Driver | None = None

@@ -38,6 +38,10 @@ from stt_core.types import Entropy, Observer, Path, SessionKey, Transmit
 OVERHEAD: Final = SHORT_HEADER + TAG
 MAX_OUTSTANDING_CONTROL: Final = 256
 """Control frames queued or in flight; a peer that makes us answer without end is cut off here."""
+LEAST_INTERVAL: Final = 1.0
+"""Seconds between keep-alives, at least, where only the peer's idle timeout asks for shorter ones."""
+MAX_UNANSWERED: Final = 32
+"""Reliable control frames in flight above which no more keep-alives are added."""
 RANGES_WORTH_PRUNING: Final = 8
 """With more ACK ranges than this, an ACK asks to be acknowledged, so that old ranges can be forgotten."""
 SKIP_LEAST: Final = 64
@@ -79,9 +83,9 @@ class Channel:
     """Everything one session needs from its keys onwards. Owned and driven by its ``Session``."""
 
     __slots__ = (
-        "_ack_due", "_ack_pending", "_charged", "_control", "_control_frames", "_entropy", "_events", "_largest_at",
-        "_limited", "_mask_key", "_observer", "_paced", "_probes", "_prune_asked", "_role", "_serial", "_skip_at",
-        "_slow_size",
+        "_ack_due", "_ack_pending", "_charged", "_control", "_control_frames", "_entropy", "_events",
+        "_largest_at", "_limited", "_mask_key", "_observer", "_paced", "_probes", "_prune_asked", "_role", "_serial",
+        "_skip_at", "_slow_size",
         "address_token", "budget", "bytes_received", "bytes_sent", "close_acknowledged", "config", "datagram_size",
         "datagrams", "keep_alive", "key", "pacer", "packets_received", "packets_sent", "paths", "peer_closed",
         "peer_mask", "protection", "quiet", "received", "recovery", "rtt", "streams", "timers",
@@ -128,7 +132,9 @@ class Channel:
         self.streams.set_peer_limits(peer)
         self.paths = Paths(path, entropy)
         timeout = min(config.keep_alive_timeout, peer.idle_timeout or config.keep_alive_timeout)
-        self.keep_alive = KeepAlive(min(config.keep_alive_interval, timeout / 2), timeout, now)
+        # The peer's word can make us ask more often, but not without end.
+        interval = min(config.keep_alive_interval, max(timeout / 2, LEAST_INTERVAL))
+        self.keep_alive = KeepAlive(interval, timeout, now)
         self.peer_closed: tuple[int, str] | None = None
         self.close_acknowledged = False
         self.quiet = False
@@ -279,14 +285,17 @@ class Channel:
         self.peer_closed = (frame.code, frame.reason)
 
     def _on_session_close_ack(self, frame: frames.SessionCloseAck, path: Path, now: float) -> None:
-        self.close_acknowledged = True
+        self.close_acknowledged = self.quiet  # before our last words it answers nothing
 
     def _on_address_token(self, frame: frames.AddressToken, path: Path, now: float) -> None:
         if len(frame.token) <= TOKEN_MAX:  # a longer one doesn't fit into a HELLO
             self.address_token = frame.token
 
     def _on_path_challenge(self, frame: frames.PathChallenge, path: Path, now: float) -> None:
-        self.paths.on_challenge(frame.data, path, self._slow_size)
+        # One answer a packet: many challenges in it must not earn more bytes than it brought, three times over.
+        if self._slow_size:
+            self.paths.on_challenge(frame.data, path, self._slow_size)
+            self._slow_size = 0
 
     def _on_path_response(self, frame: frames.PathResponse, path: Path, now: float) -> None:
         before = self.paths.active
@@ -363,8 +372,10 @@ class Channel:
         self._control.append((frame, (kind, self._serial)))
 
     def send_keep_alive(self, now: float) -> None:
-        """Ask whether the peer is there; a lost question is repeated by PTO."""
-        self.queue_control(frames.KeepAlive(self.keep_alive.take(now)).encode(), FrameType.KEEP_ALIVE)
+        """Ask whether the peer is there; a lost question is repeated by PTO; a peer that acknowledges nothing is asked so often."""
+        serial = self.keep_alive.take(now)
+        if len(self._control_frames) < MAX_UNANSWERED:
+            self.queue_control(frames.KeepAlive(serial).encode(), FrameType.KEEP_ALIVE)
 
     def handle_loss_timer(self, now: float) -> None:
         """The loss timer or a PTO fired."""
@@ -473,7 +484,7 @@ class Channel:
             number += count
         self.bytes_sent += len(data)
         self.packets_sent += len(plains)
-        if self._paced:
+        if self._paced and batch.eliciting:  # ACKs alone are not paced (RFC 9002 section 7.7)
             self.pacer.on_sent(len(data), now)
         if self._observer is not None:
             self._observer.packets_sent(self.key, first, len(plains), len(data), now)

@@ -13,6 +13,10 @@ PTOS = 3
 """How many PTOs a close waits for its acknowledgement, and how many it lingers after it."""
 
 
+MAX_PTO = 2.0
+"""Seconds: a peer that answers late on purpose must not make our close last."""
+
+
 class Farewell:
     """Either side's last words.
 
@@ -23,6 +27,7 @@ class Farewell:
     __slots__ = ("_interval", "_pending", "_resend_at", "done", "drain_until", "frame", "give_up_at", "initiated")
 
     def __init__(self, frame: bytes, *, initiated: bool, now: float, pto: float) -> None:
+        pto = min(pto, MAX_PTO)
         self.frame = frame
         self.initiated = initiated
         self.done = not initiated
@@ -38,7 +43,6 @@ class Farewell:
             self._pending = False
             if not self.done:
                 self._resend_at = now + self._interval
-                self._interval *= 2
 
     def on_acknowledged(self, now: float, pto: float) -> None:
         """SESSION_CLOSE_ACK arrived: nothing more to say."""
@@ -46,7 +50,7 @@ class Farewell:
             self.done = True
             self._pending = False
             self._resend_at = None
-            self.drain_until = now + PTOS * pto
+            self.drain_until = now + PTOS * min(pto, MAX_PTO)
 
     def on_peer_close(self, answer: bytes) -> None:
         """The peer's SESSION_CLOSE arrived (again, or crossing ours): answer it."""

@@ -22,6 +22,9 @@ class EndpointConfig:
     ``shared_seed`` is the secret both sides hold; it is never shown by ``repr``. ``node_id`` is a label of 1 to 255
     bytes that any holder of the seed can claim; ``node_seed`` (at least 16 random bytes) gives a provable identity.
 
+    ``stable_resets`` lets an endpoint with the same ``node_seed`` reset sessions it lost in a restart; it must be off
+    where several processes serve one port, or they reset each other's sessions.
+
     :raises ConfigurationError: naming the setting, what it was and what it may be.
     """
 
@@ -43,6 +46,7 @@ class EndpointConfig:
     send_buffer: int = 1 * MIB
     datagram_queue: int = 256 * KIB
     accept: bool = True
+    stable_resets: bool = True
     validate_address: bool = False
     rate_limits: RateLimits | None = field(default_factory=RateLimits)
     prefer_chacha: bool = False

@@ -28,7 +28,7 @@ class Context:
     on_established: Callable[[SessionKey, float], None]
     events: deque[AnyEvent] = field(default_factory=deque)
     ready: deque[SessionKey] = field(default_factory=deque)
-    address_tokens: OrderedDict[Path, bytes] = field(default_factory=OrderedDict)
+    address_tokens: OrderedDict[Path, bytes] = field(default_factory=OrderedDict, repr=False)
     session_ids: set[bytes] = field(default_factory=set)
 
     def claim(self, session_id: bytes) -> bool:

@@ -21,6 +21,7 @@ from itertools import count, groupby
 from struct import Struct
 
 from stt_core.channel import OVERHEAD, RemoteBudget
+from stt_core.cids import CidMint
 from stt_core.config import EndpointConfig
 from stt_core.context import Context
 from stt_core.crypto import Crypto
@@ -28,7 +29,7 @@ from stt_core.errors import ErrorCode, StateError
 from stt_core.events import AnyEvent, PeerRejected
 from stt_core.handshake import PENDING_LIFETIME, Accepted, Identity, Initiator, Refused, Responder
 from stt_core.handshake.limits import TargetBudget, TokenBucket
-from stt_core.packet import CID_SIZE, HandshakeType
+from stt_core.packet import HandshakeType
 from stt_core.parameters import RESET_TOKEN_SIZE, TransportParameters
 from stt_core.session import Session
 from stt_core.state import SessionState
@@ -93,14 +94,21 @@ class Endpoint:
             on_established=self._on_established,
         )
         self._reset_key = (
-            entropy(32) if config.node_seed is None else hmac.digest(config.node_seed, b"STT1 reset key", "sha256")
+            hmac.digest(config.node_seed, b"STT1 reset key", "sha256")
+            if config.node_seed is not None and config.stable_resets
+            else entropy(32)
         )
+        self._cids = CidMint(entropy)
+        self._latest = 0.0
+        """When the responder was last given something: its new connection ids are of that time."""
         self._identity = Identity(config.node_seed, crypto, entropy)
         self._responder: Responder | None = None
         self._targets = TargetBudget(config.rate_limits or RateLimits())
         self._resets = None if config.rate_limits is None else TokenBucket(config.rate_limits.resets_per_second, 10)
         self._sessions: dict[SessionKey, Session] = {}
         self._live: set[SessionKey] = set()
+        self._departed: set[SessionKey] = set()
+        """Over and forgotten, but for those who have yet to hear of it."""
         self._routes: dict[bytes, Session] = {}
         self._reset_tokens: dict[bytes, Session] = {}
         self._budgets: dict[Path, RemoteBudget] = {}
@@ -162,7 +170,7 @@ class Endpoint:
         if len(self._live) >= self.config.max_sessions:
             raise StateError(f"max_sessions is {self.config.max_sessions} and all are in use: close one, or raise it")
         path = Path(transport, address)
-        cid = self._new_cid()
+        cid = self._new_cid(now)
         expires = now + (self.config.handshake_timeout if timeout is None else timeout)
 
         def begin(at: float) -> Initiator:
@@ -268,9 +276,11 @@ class Endpoint:
         cid = data[1:9]
         session = self._routes.get(cid)
         mask = None if session is None else session.masks.get(cid)
-        if session is None or mask is None:
+        if session is None:
             self._receive_unknown(data, path, now)
             return
+        if mask is None:
+            return  # still connecting: nothing can be meant for it, and a reset would give its token away
         session.receive_one(data, mask, path, now)
         self._touch(session)
 
@@ -282,6 +292,9 @@ class Endpoint:
             self._counters.resets_received += 1
             session.receive_reset(now)
             self._touch(session)
+            return
+        # A cid of a handshake under way is readable to all: a reset for it would hand out the session's reset token.
+        if self._cids.is_young(data[1:9], now):
             return
         # Smaller than its trigger, so that two endpoints without state can't keep each other busy (RFC 9000 10.3.3).
         size = min(LARGEST_RESET, len(data) - 1)
@@ -305,6 +318,7 @@ class Endpoint:
         self._touch(session)
 
     def _answer(self, data: bytes, path: Path, now: float) -> None:
+        self._latest = now
         responder = self._responder_at(now)
         outcome = responder.receive_packet(data, path, now)
         if isinstance(outcome, bytes):
@@ -357,7 +371,12 @@ class Endpoint:
     def next_event(self) -> AnyEvent | None:
         """The oldest event not yet taken, or None."""
         events = self._context.events
-        return events.popleft() if events else None
+        if events:
+            return events.popleft()
+        for key in self._departed:
+            self._sessions.pop(key, None)
+        self._departed.clear()
+        return None
 
     def poll_transmit(self, now: float, max_segments: int = 64) -> Transmit | None:
         """The next datagrams to send, at most ``max_segments`` of them; None once there are none.
@@ -439,8 +458,10 @@ class Endpoint:
         heapify(self._heap)
 
     def _remove(self, session: Session) -> None:
-        if self._sessions.pop(session.key, None) is None:
+        if session.key in self._departed:
             return
+        # Events that name it may wait still, and whoever takes them may ask for it: see next_event.
+        self._departed.add(session.key)
         for cid in (session.local_cid, *session.masks):
             self._routes.pop(cid, None)
         if session.peer_reset_token is not None:
@@ -488,7 +509,7 @@ class Endpoint:
                 crypto=self._context.crypto,
                 entropy=self._entropy,
                 now=now,
-                new_cid=self._new_cid,
+                new_cid=lambda: self._new_cid(self._latest),
                 parameters_for=self._parameters,
                 admit=self._has_room,
                 owns_nonce=self._owns_nonce,
@@ -502,12 +523,13 @@ class Endpoint:
         return any(self._sessions[key].owns_nonce(nonce) for key in keys)
 
     def _has_room(self) -> bool:
-        return len(self._live) < self.config.max_sessions
+        """Sessions that linger after their end count: they hold memory too."""
+        return len(self._sessions) - len(self._departed) < self.config.max_sessions
 
-    def _new_cid(self) -> bytes:
-        cid = self._entropy(CID_SIZE)
+    def _new_cid(self, now: float) -> bytes:
+        cid = self._cids.mint(now)
         while cid in self._routes:
-            cid = self._entropy(CID_SIZE)
+            cid = self._cids.mint(now)
         return cid
 
     def _reset_token(self, cid: bytes) -> bytes:

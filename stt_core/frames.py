@@ -90,6 +90,8 @@ DATA_OVERHEAD: Final = DATA_HEADER.size
 pack_data: Final = DATA_HEADER.pack
 unpack_data: Final = DATA_HEADER.unpack_from
 
+MAX_FRAMES: Final = 256
+"""Frames in one packet: what is cheap to send must not be dear to read."""
 MAX_ACK_RANGES: Final = 32
 """An ACK carries at most the newest 32 ranges."""
 MAX_REASON: Final = 512
@@ -450,6 +452,8 @@ def parse_frames_untrusted(plain: bytes) -> list[Frame]:
     position = 0
     try:
         while position < size:
+            if len(frames) >= MAX_FRAMES:
+                raise _broken(f"a packet of more than {MAX_FRAMES} frames")
             kind = plain[position]
             if kind & 0x7F == FrameType.DATA:
                 _, stream_id, offset, length = unpack_data(plain, position)

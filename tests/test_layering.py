@@ -17,7 +17,7 @@ ROOMS = [
     *("errors", "types", "events", "config", "state"),
     *("ranges", "rtt", "timers"),
     *("packet", "parameters", "frames", "packing"),
-    *("crypto", "cpace", "keys"),
+    *("crypto", "cpace", "keys", "cids"),
     *("protection", "handshake", "recovery", "streams"),
     *("paths", "keepalive", "closing", "datagrams", "channel"),
     *("statistics", "context", "session", "endpoint"),

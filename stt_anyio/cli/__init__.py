@@ -30,15 +30,32 @@ def _version() -> str:
         return "unknown (not installed)"
 
 
+def _number(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds <= 3600:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0, at most 3600")
+    return seconds
+
+
 def _size(text: str) -> int:
-    size = int(text)
+    size = _number(text)
     if not 0 <= size <= 1024 * 1024:
         raise argparse.ArgumentTypeError(f"{size} is not between 0 and 1048576")
     return size
 
 
 def _port(text: str) -> int:
-    port = int(text)
+    port = _number(text)
     if not 0 <= port <= 65535:
         raise argparse.ArgumentTypeError(f"{port} is not between 0 and 65535")
     return port
@@ -57,7 +74,7 @@ def _parser() -> argparse.ArgumentParser:
     sender = commands.add_parser("send", parents=[common], help="send files to a receiver", epilog=_SEED_HELP)
     sender.add_argument("files", nargs="+", metavar="FILE")
     sender.add_argument("address", metavar="HOST:PORT")
-    sender.add_argument("--timeout", type=float, default=10.0, help="seconds to wait for the receiver (default 10)")
+    sender.add_argument("--timeout", type=_seconds, default=10.0, help="seconds to wait for the receiver (default 10)")
     sender.set_defaults(run=send)
 
     receiver = commands.add_parser("recv", parents=[common], help="store files that are sent", epilog=_SEED_HELP)

@@ -61,6 +61,14 @@ class _Reader:
             size -= len(part)
         return b"".join(parts)
 
+    async def end(self) -> None:
+        """The end of the stream; until it is read the stream stays open, and the peer may open no other for it."""
+        try:
+            extra = self._rest or await self._stream.receive(1)
+        except anyio.EndOfStream:
+            return
+        raise Failure(Exit.INTEGRITY, f"{len(extra)} or more bytes after the end of the file: not our protocol")
+
     async def record(self) -> dict[str, Any]:
         """One JSON object."""
         size = int.from_bytes(await self.exactly(4), "big")
@@ -184,11 +192,16 @@ async def _receive(stream: ByteStream, reader: _Reader, directory: Path, progres
         raise Failure(Exit.INTEGRITY, f"{name} exists already in the receiver's directory; move it, or rename yours")
     part = final.with_name(final.name + ".part")
     # O_EXCL: never write through a link or into a file that another transfer holds.
-    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    except FileExistsError:
+        reason = f"{part.name} stands in the way: another transfer of it runs, or one was killed; then remove it"
+        raise Failure(Exit.INTEGRITY, reason) from None
     try:
         with os.fdopen(descriptor, "wb", buffering=0) as file:
             await _tell(stream, accept=True)
             await _store(reader, file, size, progress.begin(name, size), progress)
+            await reader.end()
             await to_thread.run_sync(os.fsync, file.fileno())
         _publish(part, final)
     except BaseException:

@@ -263,7 +263,9 @@ class Responder:
             return None
         token = self._token_kind(hello, path, now)
         if not self._ration_hello(token, path, now):
-            return self._retry(hello, path, now) if self._to_validate(token, path) else None
+            # An address token is readable on the wire, so others can spend its owner's share: a RETRY lets the owner
+            # show that it is there now.
+            return None if token is TokenKind.RETRY or not _padded(path) else self._retry(hello, path, now)
         return self._challenge(hello, data, suite, path, now, known=token is TokenKind.ADDRESS)
 
     def _challenge(self, hello: Hello, data: bytes, suite: Suite, path: Path, now: float, *, known: bool) -> bytes:

@@ -57,6 +57,24 @@ def test_several_files_go_in_one_session(tmp_path: Path, inbox: Path) -> None:
     assert [(inbox / source.name).read_bytes() == source.read_bytes() for source in sources] == [True] * 5
 
 
+def test_more_files_than_a_session_may_have_streams(tmp_path: Path, inbox: Path) -> None:
+    sources = [make_file(tmp_path, f"{number}.txt", 10) for number in range(150)]
+    with receiving(inbox) as receiver:
+        sender = stt("send", *map(str, sources), receiver.address, "--json")
+        code, _, _ = receiver.finish()
+    assert (sender.returncode, code) == (0, 0), sender.stderr
+    assert len(receiver.stored()) == 150
+
+
+def test_a_left_over_part_is_named(tmp_path: Path, inbox: Path) -> None:
+    source = make_file(tmp_path, "again.txt", 100)
+    (inbox / "again.txt.part").write_text("half")
+    with receiving(inbox) as receiver:
+        sender = stt("send", str(source), receiver.address)
+    assert sender.returncode == 5
+    assert "again.txt.part stands in the way" in sender.stderr
+
+
 def test_the_file_crosses_a_relay_that_drops_reorders_and_duplicates(tmp_path: Path, inbox: Path) -> None:
     source = make_file(tmp_path, "big.bin", 100 * MIB)
     with (

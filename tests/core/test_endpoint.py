@@ -18,7 +18,19 @@ from stt_core.events import DatagramsReadable, HandshakeFailed, SessionClosed, S
 from stt_core.session import Session
 from stt_core.state import SessionState
 from stt_core.types import Path, StreamMode
-from tests.core.pair import End, Flight, Net, Pair, channel_of, config_of, dead, read_or_none, sealed, send_all
+from tests.core.pair import (
+    End,
+    Flight,
+    Net,
+    Pair,
+    channel_of,
+    config_of,
+    dead,
+    entropy_of,
+    read_or_none,
+    sealed,
+    send_all,
+)
 
 STRANGER = Path("udp", ("192.0.2.66", 6666))
 
@@ -383,7 +395,7 @@ class TestResets:
         pair = Pair(node_seed=b"sixteen bytes or more")
         ours, _ = pair.connect()
         pair.rest()
-        reborn = End("bob", pair.bob.address, node_seed=b"sixteen bytes or more")
+        reborn = End("bob", pair.bob.address, entropy=entropy_of("reborn"), node_seed=b"sixteen bytes or more")
         pair.ends[1] = reborn
         pair.run(15.0)
         [closed] = pair.alice.told(SessionClosed)
