@@ -372,7 +372,8 @@ class Channel:
         self._control.append((frame, (kind, self._serial)))
 
     def send_keep_alive(self, now: float) -> None:
-        """Ask whether the peer is there; a lost question is repeated by PTO; a peer that acknowledges nothing is asked so often."""
+        """Ask whether the peer is there. A lost question is repeated by PTO; where none is acknowledged, no more
+        are added than :data:`MAX_UNANSWERED`."""
         serial = self.keep_alive.take(now)
         if len(self._control_frames) < MAX_UNANSWERED:
             self.queue_control(frames.KeepAlive(serial).encode(), FrameType.KEEP_ALIVE)

@@ -52,7 +52,7 @@ class TestFarewell:
             said += [now - 10.0] * len(spoken(farewell, now))
             now = farewell.next_timer()
             farewell.handle_timer(now)
-        assert said == [0.0, 0.125]
+        assert said == [0.0, 0.125, 0.25]
         assert now == 10.375
         assert farewell.next_timer() == 10.75
         assert farewell.handle_timer(10.75)
