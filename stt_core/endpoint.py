@@ -107,6 +107,8 @@ class Endpoint:
         self._resets = None if config.rate_limits is None else TokenBucket(config.rate_limits.resets_per_second, 10)
         self._sessions: dict[SessionKey, Session] = {}
         self._live: set[SessionKey] = set()
+        self._lingering: dict[SessionKey, Session] = {}
+        """Over, but answering stragglers for some PTOs yet; oldest first."""
         self._departed: set[SessionKey] = set()
         """Over and forgotten, but for those who have yet to hear of it."""
         self._routes: dict[bytes, Session] = {}
@@ -438,6 +440,8 @@ class Endpoint:
             self._live.discard(session.key)
             self._context.session_ids.discard(session.session_id)
             self._no_longer_connecting(session)
+            if not session.finished:
+                self._linger(session)
         if session.finished:
             self._remove(session)
             return
@@ -462,6 +466,7 @@ class Endpoint:
             return
         # Events that name it may wait still, and whoever takes them may ask for it: see next_event.
         self._departed.add(session.key)
+        self._lingering.pop(session.key, None)
         for cid in (session.local_cid, *session.masks):
             self._routes.pop(cid, None)
         if session.peer_reset_token is not None:
@@ -471,6 +476,14 @@ class Endpoint:
             budget.sessions -= 1
             if not budget.sessions:
                 del self._budgets[session.first_path]
+
+    def _linger(self, session: Session) -> None:
+        """As many as may live may linger, for they hold memory too; the oldest makes room."""
+        self._lingering[session.key] = session
+        if len(self._lingering) > self.config.max_sessions:
+            oldest = next(iter(self._lingering.values()))
+            oldest.abandon("made room")
+            self._remove(oldest)
 
     def _no_longer_connecting(self, session: Session) -> None:
         connecting = self._connecting.get(session.first_path)
@@ -523,8 +536,7 @@ class Endpoint:
         return any(self._sessions[key].owns_nonce(nonce) for key in keys)
 
     def _has_room(self) -> bool:
-        """Sessions that linger after their end count: they hold memory too."""
-        return len(self._sessions) - len(self._departed) < self.config.max_sessions
+        return len(self._live) < self.config.max_sessions
 
     def _new_cid(self, now: float) -> bytes:
         cid = self._cids.mint(now)

@@ -68,3 +68,25 @@ def test_a_reset_in_the_turn_of_the_first_packet_ends_that_session_and_nothing_e
     assert isinstance(pair.bob.next_event(), SessionClosed)
     assert pair.bob.next_event() is None
     assert not pair.bob.sessions()
+
+
+def test_sessions_that_linger_after_their_end_are_bounded() -> None:
+    pair = Pair()
+    pair.bob = Endpoint(
+        EndpointConfig(shared_seed=b"a shared seed", node_id=b"bob", max_sessions=3),
+        crypto=PycaCrypto(),
+        entropy=random.Random(8).randbytes,
+    )
+    now = 0.0
+    for _ in range(12):
+        while not pair.bob.sessions():
+            assert pair.step(now)
+            now += 0.001
+        for session in pair.bob.sessions():
+            session.close()
+        while pair.step(now):
+            now += 0.001
+        while pair.bob.next_event() is not None or pair.alice.next_event() is not None:
+            continue
+        assert len(pair.bob._sessions) <= 2 * 3
+        pair.alice.connect(BOB.address, now=now)
