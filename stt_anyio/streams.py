@@ -5,7 +5,7 @@ Rule: everything a stream *is* lives in the core; here are only the waits. Every
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
@@ -173,6 +173,22 @@ class _Stream:
         """The chapter's name of :meth:`aclose`."""
         await self.aclose()
 
+    async def _send_within(self, send: Callable[[], Awaitable[None]], size: int, timeout: float | None) -> None:
+        """Both kinds' ``send``: accepted without a ``timeout``, acknowledged within one."""
+        await anyio.lowlevel.checkpoint()
+        if timeout is None:
+            with self._sending:
+                await send()
+            return
+        with anyio.move_on_after(timeout), self._sending:
+            await send()
+            await self.wait_acknowledged()
+            return
+        raise SendTimeoutError(
+            f"no acknowledgement of {size} bytes on stream {self.stream_id} within {timeout:g} s; what was accepted "
+            "may still arrive"
+        )
+
     async def wait_acknowledged(self) -> None:
         """Return once everything sent so far is in the peer's hands (its receive buffer, not its application).
 
@@ -223,19 +239,8 @@ class MessageStream(_Stream, anyio.abc.ObjectStream[bytes]):
         :raises StreamClosedError: if this side has closed the stream, or ``SessionClosedError`` if the session ended.
         :raises anyio.BusyResourceError: if another task is sending on this stream.
         """
-        await anyio.lowlevel.checkpoint()
-        if timeout is None:
-            with self._sending:
-                await self._send(bytes(item))
-            return
-        with anyio.move_on_after(timeout), self._sending:
-            await self._send(bytes(item))
-            await self.wait_acknowledged()
-            return
-        raise SendTimeoutError(
-            f"no acknowledgement of {len(item)} bytes on stream {self.stream_id} within {timeout:g} s; if they were "
-            "accepted they may still arrive"
-        )
+        message = bytes(item)
+        await self._send_within(lambda: self._send(message), len(message), timeout)
 
     async def _send(self, message: bytes) -> None:
         while True:
@@ -267,19 +272,7 @@ class ByteStream(_Stream, anyio.abc.ByteStream):
 
         :raises SendTimeoutError: not acknowledged in time; otherwise as :meth:`MessageStream.send`.
         """
-        await anyio.lowlevel.checkpoint()
-        if timeout is None:
-            with self._sending:
-                await self._send(item)
-            return
-        with anyio.move_on_after(timeout), self._sending:
-            await self._send(item)
-            await self.wait_acknowledged()
-            return
-        raise SendTimeoutError(
-            f"no acknowledgement of {len(item)} bytes on stream {self.stream_id} within {timeout:g} s; what was "
-            "accepted may still arrive"
-        )
+        await self._send_within(lambda: self._send(item), len(item), timeout)
 
     async def _send(self, data: bytes | bytearray | memoryview) -> None:
         rest: bytes | memoryview = data if isinstance(data, bytes) else memoryview(data).cast("B")
