@@ -12,7 +12,10 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from stt_core import frames
+from stt_core.acks import Acknowledgements
+from stt_core.budget import RemoteBudget, truesize
 from stt_core.config import MAX_DATAGRAM, MIN_DATAGRAM, EndpointConfig
+from stt_core.control import Control
 from stt_core.crypto import Crypto
 from stt_core.datagrams import DATAGRAM_OVERHEAD, Datagrams
 from stt_core.errors import MessageTooLargeError
@@ -23,10 +26,9 @@ from stt_core.handshake.limits import is_loopback
 from stt_core.keepalive import KeepAlive
 from stt_core.keys import CidMask, SessionSecrets, cid_mask
 from stt_core.packet import SHORT_HEADER, TAG, TOKEN_MAX
-from stt_core.packing import Batch, Content, Token
+from stt_core.packing import Batch, Content
 from stt_core.paths import TRANSPORT_CODES, Paths, Probe, same_host
 from stt_core.protection import Protection
-from stt_core.ranges import ReceivedPackets
 from stt_core.recovery.loss import Outcome, Recovery
 from stt_core.recovery.newreno import NewReno
 from stt_core.recovery.pacing import Pacer
@@ -36,14 +38,10 @@ from stt_core.timers import Timer, Timers
 from stt_core.types import Entropy, Observer, Path, SessionKey, Transmit
 
 OVERHEAD: Final = SHORT_HEADER + TAG
-MAX_OUTSTANDING_CONTROL: Final = 256
-"""Control frames queued or in flight; a peer that makes us answer without end is cut off here."""
 LEAST_INTERVAL: Final = 1.0
 """Seconds between keep-alives, at least, where only the peer's idle timeout asks for shorter ones."""
 MAX_UNANSWERED: Final = 32
 """Reliable control frames in flight above which no more keep-alives are added."""
-RANGES_WORTH_PRUNING: Final = 8
-"""With more ACK ranges than this, an ACK asks to be acknowledged, so that old ranges can be forgotten."""
 SKIP_LEAST: Final = 64
 SKIP_SPREAD: Final = 192
 
@@ -51,44 +49,15 @@ _DATA = int(FrameType.DATA)
 _DATA_SIZE = DATA_HEADER.size
 
 
-class RemoteBudget:
-    """Bytes in flight to one remote socket, over all sessions to it, in what its kernel will charge for them.
-
-    A datagram costs its receive buffer about the next power of two above its size, so ``limit`` is half of the
-    buffer the peer told of (docs/protocol.md, "Buffers").
-    """
-
-    __slots__ = ("blocked", "limit", "sessions", "used", "wanted")
-
-    def __init__(self, hint: int) -> None:
-        self.limit = hint // 2
-        self.used = 0
-        self.sessions = 0
-        self.blocked: set[SessionKey] = set()
-        self.wanted = 0
-        """What the last of them waits for."""
-
-    @property
-    def has_news(self) -> bool:
-        """Whether it is worth waking those that were blocked."""
-        return bool(self.blocked) and self.limit - self.used >= self.wanted
-
-
-def truesize(size: int) -> int:
-    """What a receiving kernel charges for a datagram of ``size`` bytes, about."""
-    return 1 << (size + 15).bit_length()
-
-
 class Channel:
     """Everything one session needs from its keys onwards. Owned and driven by its ``Session``."""
 
     __slots__ = (
-        "_ack_due", "_ack_pending", "_charged", "_control", "_control_frames", "_entropy", "_events",
-        "_largest_at", "_limited", "_mask_key", "_observer", "_paced", "_probes", "_prune_asked", "_role", "_serial",
-        "_skip_at", "_slow_size",
-        "address_token", "budget", "bytes_received", "bytes_sent", "close_acknowledged", "config", "datagram_size",
-        "datagrams", "keep_alive", "key", "pacer", "packets_received", "packets_sent", "paths", "peer_closed",
-        "peer_mask", "protection", "quiet", "received", "recovery", "rtt", "streams", "timers",
+        "_charged", "_entropy", "_events", "_limited", "_mask_key", "_observer", "_paced", "_probes", "_role",
+        "_skip_at", "_slow_size", "acks", "address_token", "budget", "bytes_received", "bytes_sent",
+        "close_acknowledged", "config", "control", "datagram_size", "datagrams", "keep_alive", "key", "pacer",
+        "packets_received", "packets_sent", "paths", "peer_closed", "peer_mask", "protection", "quiet", "recovery",
+        "rtt", "streams", "timers",
     )  # fmt: skip
 
     def __init__(
@@ -127,7 +96,8 @@ class Channel:
         self.recovery = Recovery(congestion=NewReno(MIN_DATAGRAM), rtt=self.rtt, max_ack_delay=peer.ack_delay)
         self.pacer = Pacer()
         self._paced = config.pacing_on_loopback or not is_loopback(path.address)
-        self.received = ReceivedPackets()
+        self.acks = Acknowledgements(timers, config.max_ack_delay, now)
+        self.control = Control()
         self.streams = StreamMap(role=result.role, config=config, session_key=key, events=events)
         self.streams.set_peer_limits(peer)
         self.paths = Paths(path, entropy)
@@ -140,14 +110,8 @@ class Channel:
         self.quiet = False
         """Set once the session said its last words."""
         self.address_token: bytes | None = None
-        self._ack_pending = 0
-        self._ack_due = False
-        self._largest_at = now
-        self._probes = self._charged = self._serial = self._slow_size = self._skip_at = 0
+        self._probes = self._charged = self._slow_size = self._skip_at = 0
         self._limited = False
-        self._prune_asked = False
-        self._control: list[tuple[bytes, Token | None]] = []  # short: a deque costs 800 bytes even when empty
-        self._control_frames: dict[int, bytes] = {}
         self.datagrams = Datagrams(config.datagram_queue)
         self.bytes_sent = self.bytes_received = self.packets_sent = self.packets_received = 0
         self._plan_skip()
@@ -165,8 +129,9 @@ class Channel:
 
         :raises Violation: where the peer broke the protocol.
         """
-        largest = self.received.largest
-        fresh = self.received.add(numbers)
+        received = self.acks.packets
+        largest = received.largest
+        fresh = received.add(numbers)
         if fresh is not None:
             numbers = [numbers[i] for i in fresh]
             plains = [plains[i] for i in fresh]
@@ -178,25 +143,20 @@ class Channel:
         self.packets_received += len(plains)
         if self._observer is not None:
             self._observer.packets_received(self.key, numbers, size, now)
-        if self.received.largest > largest:
-            self._largest_at = now
+        if received.largest > largest:
+            self.acks.on_advanced(now)
         if self.quiet:
             self._process_quietly(plains, path, now)
             return True
         if path != self.paths.active:
             self._on_other_path(numbers, plains, path, size, largest, now)
-        self._ack_pending += self._process(plains, path, now)
-        if self._ack_pending:
-            if self._ack_pending >= 2 or self.received.gap:
-                self._ack_due = True
-            elif self.timers.get(Timer.ACK) is None:
-                self.timers.set(Timer.ACK, now + self.config.max_ack_delay)
+        self.acks.on_eliciting(self._process(plains, path, now), now)
         return True
 
     def _on_other_path(
         self, numbers: Sequence[int], plains: list[bytes], path: Path, size: int, largest: int, now: float
     ) -> None:
-        newest = numbers[-1] == self.received.largest > largest
+        newest = numbers[-1] == self.acks.packets.largest > largest
         if newest:
             newest = not frames.is_probing(frames.parse_frames_untrusted(plains[-1]))
         before = self.paths.active
@@ -275,8 +235,8 @@ class Channel:
             self._events.append(DatagramsReadable(self.key))
 
     def _on_keep_alive(self, frame: frames.KeepAlive, path: Path, now: float) -> None:
-        if frame.identifier and len(self._control) < MAX_OUTSTANDING_CONTROL:
-            self._control.append((frames.KeepAliveAck(frame.identifier).encode(), None))
+        if frame.identifier:
+            self.control.answer(frames.KeepAliveAck(frame.identifier).encode())
 
     def _on_keep_alive_ack(self, frame: frames.KeepAliveAck, path: Path, now: float) -> None:
         self.keep_alive.on_answer(frame.identifier)
@@ -333,8 +293,10 @@ class Channel:
                 for token in content:
                     if token[0] in STREAM_FRAMES:
                         streams.on_acked(token)
+                    elif token[0] == FrameType.ACK:
+                        self.acks.on_acked(token[1])
                     else:
-                        self._control_acked(token)
+                        self.control.on_acked(token)
         for count, content in outcome.lost:
             self._requeue(count, content)
         if outcome.lost and self._observer is not None:
@@ -353,30 +315,16 @@ class Channel:
             if token[0] in STREAM_FRAMES:
                 self.streams.on_lost(token)
             elif token[0] == FrameType.ACK:
-                self._prune_asked = False
-            elif (frame := self._control_frames.get(token[1])) is not None:
-                self._control.append((frame, token))
-
-    def _control_acked(self, token: Token) -> None:
-        if token[0] == FrameType.ACK:
-            # The peer has seen an ACK of everything up to here, so nothing below needs telling again.
-            self.received.raise_floor(token[1])
-            self._prune_asked = False
-        else:
-            self._control_frames.pop(token[1], None)
-
-    def queue_control(self, frame: bytes, kind: FrameType) -> None:
-        """Send a frame that no other room owns, again and again until it is acknowledged."""
-        self._serial += 1
-        self._control_frames[self._serial] = frame
-        self._control.append((frame, (kind, self._serial)))
+                self.acks.on_lost()
+            else:
+                self.control.on_lost(token)
 
     def send_keep_alive(self, now: float) -> None:
         """Ask whether the peer is there. A lost question is repeated by PTO; where none is acknowledged, no more
         are added than :data:`MAX_UNANSWERED`."""
         serial = self.keep_alive.take(now)
-        if len(self._control_frames) < MAX_UNANSWERED:
-            self.queue_control(frames.KeepAlive(serial).encode(), FrameType.KEEP_ALIVE)
+        if self.control.unacknowledged < MAX_UNANSWERED:
+            self.control.send(frames.KeepAlive(serial).encode(), FrameType.KEEP_ALIVE)
 
     def handle_loss_timer(self, now: float) -> None:
         """The loss timer or a PTO fired."""
@@ -387,10 +335,6 @@ class Channel:
             for count, content in self.recovery.oldest_unacked(self._probes):
                 self._requeue(count, content)
 
-    def acknowledge_now(self) -> None:
-        """The ACK timer fired."""
-        self._ack_due = self._ack_pending > 0
-
     @property
     def max_datagram(self) -> int:
         """The longest DATAGRAM the path carries now, in bytes."""
@@ -399,7 +343,7 @@ class Channel:
     # --- what leaves
 
     def _has_work(self) -> bool:
-        return bool(self._control or self.datagrams.outgoing or self.streams.wants_to_send)
+        return bool(self.control or self.datagrams.outgoing or self.streams.wants_to_send)
 
     def poll(self, now: float, max_segments: int) -> Transmit | None:
         """The next batch, or None where there is nothing to say or nothing may be said now."""
@@ -414,36 +358,25 @@ class Channel:
         else:
             limit = 0
             self._limited = False
-        if not limit and not self._ack_due:
+        if not limit and not self.acks.due:
             return None
         batch = Batch(size - OVERHEAD, limit or 1)
-        if self._ack_pending:
-            self._add_ack(batch, now)
+        if self.acks.pending:
+            self.acks.add_to(batch, now)
         if limit:
             self._fill(batch, now)
         batch.finish()
         return self.seal(batch, self.paths.active, now) if batch.plains else None
 
     def _fill(self, batch: Batch, now: float) -> None:
-        control = self._control
-        while control and batch.add(*control[0]):
-            del control[0]
+        if self.control:
+            self.control.fill(batch)
         self.datagrams.fill(batch)
         self.streams.fill(batch, now)
         if self._probes:
             if not batch.eliciting:
                 batch.add(frames.KeepAlive(0).encode(), (FrameType.KEEP_ALIVE, 0))
             self._probes = max(0, self._probes - len(batch.plains) - batch.open_packet)
-
-    def _add_ack(self, batch: Batch, now: float) -> None:
-        ranges = self.received.newest()
-        if not batch.add(frames.encode_ack(ranges, int((now - self._largest_at) * 1e6))):
-            return
-        if len(ranges) > RANGES_WORTH_PRUNING and not self._prune_asked:
-            self._prune_asked = batch.add(frames.KeepAlive(0).encode(), (FrameType.ACK, ranges[0][1]))
-        self._ack_pending = 0
-        self._ack_due = False
-        self.timers.cancel(Timer.ACK)
 
     def _allowance(self, size: int, max_segments: int, now: float) -> int:
         """How many packets of ``size`` bytes may leave now: cwnd, the remote's buffer, pacing, one system call."""

@@ -6,7 +6,7 @@ from collections import OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from stt_core.channel import RemoteBudget
+from stt_core.budget import RemoteBudget
 from stt_core.config import EndpointConfig
 from stt_core.crypto import Crypto
 from stt_core.events import AnyEvent

@@ -20,7 +20,8 @@ from heapq import heapify, heappop, heappush
 from itertools import count, groupby
 from struct import Struct
 
-from stt_core.channel import OVERHEAD, RemoteBudget
+from stt_core.budget import RemoteBudget
+from stt_core.channel import OVERHEAD
 from stt_core.cids import CidMint
 from stt_core.config import EndpointConfig
 from stt_core.context import Context

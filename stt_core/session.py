@@ -15,7 +15,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from stt_core import frames
-from stt_core.channel import OVERHEAD, Channel, RemoteBudget
+from stt_core.budget import RemoteBudget
+from stt_core.channel import OVERHEAD, Channel
 from stt_core.closing import Farewell, code_name, reason_of
 from stt_core.context import Context
 from stt_core.errors import CloseReason, ConnectError, ErrorCode, SessionClosedError, StateError, STTError, Violation
@@ -26,12 +27,9 @@ from stt_core.keys import CidMask
 from stt_core.packing import Batch
 from stt_core.state import SESSION, SessionState, SessionTrigger, advance
 from stt_core.statistics import SessionStatistics
-from stt_core.streams import StreamInfo, StreamMap
+from stt_core.streams import READ_SIZE, StreamInfo, StreamMap
 from stt_core.timers import Timer, Timers
 from stt_core.types import Path, Role, SessionKey, StreamMode, Transmit
-
-READ_SIZE = 61_440
-"""Default of ``read``: just under the size at which a fresh buffer costs page faults."""
 
 
 class Session:
@@ -223,7 +221,7 @@ class Session:
 
     def send_address_token(self, token: bytes) -> None:
         """Let the peer prove this address in its next HELLO."""
-        self._require_channel().queue_control(frames.AddressToken(token).encode(), FrameType.ADDRESS_TOKEN)
+        self._require_channel().control.send(frames.AddressToken(token).encode(), FrameType.ADDRESS_TOKEN)
 
     # --- what arrives
 
@@ -465,7 +463,7 @@ class Session:
         elif timer is Timer.LOSS:
             channel.handle_loss_timer(now)
         elif timer is Timer.ACK:
-            channel.acknowledge_now()
+            channel.acks.on_timer()
         elif timer is Timer.KEEP_ALIVE:
             if channel.keep_alive.next_due() <= now:
                 channel.send_keep_alive(now)

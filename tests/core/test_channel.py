@@ -11,7 +11,8 @@ from types import FrameType
 import pytest
 
 from stt_core import frames
-from stt_core.channel import OVERHEAD, SKIP_LEAST, SKIP_SPREAD, RemoteBudget, truesize
+from stt_core.budget import RemoteBudget, truesize
+from stt_core.channel import OVERHEAD, SKIP_LEAST, SKIP_SPREAD
 from stt_core.errors import MessageTooLargeError
 from stt_core.frames import parse_frames_untrusted
 from stt_core.session import Session
@@ -116,7 +117,7 @@ class TestAcknowledgements:
             sealed(ours, PING)  # lost
             feed(pair, sealed(ours, PING))
             pair.run(0.1)
-        assert len(channel_of(theirs).received.newest(256)) < 20
+        assert len(channel_of(theirs).acks.packets.newest(256)) < 20
 
 
 class TestLossAndProbes:
@@ -169,7 +170,7 @@ class TestLossAndProbes:
         pair.run(3.0)
         assert ours.statistics().keep_alives_answered == answered + 1
         assert theirs.state is SessionState.ESTABLISHED
-        assert channel_of(ours)._control_frames == {}
+        assert channel_of(ours).control.unacknowledged == 0
 
     def test_nothing_stays_in_flight_once_all_is_acknowledged(self) -> None:
         pair, ours, theirs = rested()

@@ -11,7 +11,7 @@ from itertools import pairwise
 
 import pytest
 
-from stt_core.channel import truesize
+from stt_core.budget import truesize
 from stt_core.endpoint import MAX_REPLIES, SMALLEST_RESET
 from stt_core.errors import CloseReason, ConfigurationError, PeerBusyError, StateError
 from stt_core.events import DatagramsReadable, HandshakeFailed, SessionClosed, SessionEstablished

@@ -34,7 +34,7 @@ def told(session: Session) -> dict[str, object]:
         "path": session.path,
         "heard": channel.keep_alive.last_heard,
         "timers": [channel.timers.get(timer) for timer in Timer],
-        "received": (channel.bytes_received, channel.packets_received, list(channel.received.newest(256))),
+        "received": (channel.bytes_received, channel.packets_received, list(channel.acks.packets.newest(256))),
         "protection": (channel.protection.largest_opened, channel.protection.phase, channel.protection.next_number),
         "recovery": (channel.recovery.bytes_in_flight, channel.recovery.congestion.cwnd, channel.rtt.smoothed),
         "paths": channel.paths.busy,
@@ -366,6 +366,6 @@ class TestSlowPeer:
         for number in range(1, 2000):
             [packet] = sealed(ours, frames.KeepAlive(number).encode() * 20)
             pair.bob.endpoint.receive_datagram(packet, pair.alice.path, pair.now)
-        assert len(channel_of(theirs)._control) <= 256
+        assert len(channel_of(theirs).control) <= 256
         assert theirs.state is SessionState.ESTABLISHED
         assert len(pair.bob.told(SessionEstablished)) == 1

@@ -1,0 +1,75 @@
+"""The receiving side's bookkeeping: which packets were seen, and when to tell (RFC 9000 section 13.2).
+
+Rule: an ACK is due at the end of an input run that leaves two ack-eliciting packets unacknowledged, at once on a gap,
+else after ``max_ack_delay``. The receiver can't know the sender's window, so nothing rarer is safe.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from stt_core.frames import FrameType, KeepAlive, encode_ack
+from stt_core.packing import Batch
+from stt_core.ranges import ReceivedPackets
+from stt_core.timers import Timer, Timers
+
+RANGES_WORTH_PRUNING: Final = 8
+"""With more ACK ranges than this, an ACK asks to be acknowledged, so that old ranges can be forgotten."""
+
+_ASKING: Final = KeepAlive(0).encode()
+
+
+class Acknowledgements:
+    """What one session has received and not yet acknowledged.
+
+    ``due`` tells whether an ACK should leave now; any packet that leaves for another reason takes ``pending`` along.
+    """
+
+    __slots__ = ("_asked", "_delay", "_largest_at", "_timers", "due", "packets", "pending")
+
+    def __init__(self, timers: Timers, max_ack_delay: float, now: float) -> None:
+        self.packets = ReceivedPackets()
+        self.pending = 0
+        """Ack-eliciting packets since the last ACK."""
+        self.due = False
+        self._timers = timers
+        self._delay = max_ack_delay
+        self._largest_at = now
+        self._asked = False  # an ACK of ours that asks to be acknowledged is under way
+
+    def on_advanced(self, now: float) -> None:
+        """The largest packet number grew: from now on counts the delay that an ACK reports."""
+        self._largest_at = now
+
+    def on_eliciting(self, count: int, now: float) -> None:
+        """A run with ``count`` ack-eliciting packets came in."""
+        self.pending += count
+        if self.pending:
+            if self.pending >= 2 or self.packets.gap:
+                self.due = True
+            elif Timer.ACK not in self._timers:
+                self._timers.set(Timer.ACK, now + self._delay)
+
+    def on_timer(self) -> None:
+        """The ACK timer fired."""
+        self.due = self.pending > 0
+
+    def add_to(self, batch: Batch, now: float) -> None:
+        """Put an ACK into ``batch``, if it fits."""
+        ranges = self.packets.newest()
+        if not batch.add(encode_ack(ranges, int((now - self._largest_at) * 1e6))):
+            return
+        if len(ranges) > RANGES_WORTH_PRUNING and not self._asked:
+            self._asked = batch.add(_ASKING, (FrameType.ACK, ranges[0][1]))
+        self.pending = 0
+        self.due = False
+        self._timers.cancel(Timer.ACK)
+
+    def on_acked(self, largest: int) -> None:
+        """The peer has seen an ACK of everything up to ``largest``, so nothing below needs telling again."""
+        self.packets.raise_floor(largest)
+        self._asked = False
+
+    def on_lost(self) -> None:
+        """An ACK that asked is lost: the next may ask again."""
+        self._asked = False
