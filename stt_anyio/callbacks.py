@@ -14,7 +14,7 @@ from typing import Any
 
 import anyio
 
-from stt_anyio.waiting import on_trio
+from stt_anyio.parking import on_trio
 
 logger = logging.getLogger("stt.node")
 

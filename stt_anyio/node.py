@@ -21,8 +21,9 @@ import anyio.lowlevel
 
 from stt_anyio.callbacks import Callbacks, spawn
 from stt_anyio.errors import translate, translated
+from stt_anyio.parking import ParkingLot, parking_lot
+from stt_anyio.pump import Pump, pump_for
 from stt_anyio.session import STTSession
-from stt_anyio.waiting import Waiter, waiter_for
 from stt_backends.driver import Driver
 from stt_backends.pyca import PycaCrypto
 from stt_backends.seed import load_shared_seed
@@ -136,8 +137,7 @@ class STTNode:
         }
         self._driver: Driver | None = None
         self._socket: UdpSocket | None = None
-        self._waiter: Waiter | None = None
-        self._kicked = False
+        self._pump: Pump | None = None
         self._stopping = False
         self._cut_short = False
         self._stopped = anyio.Event()
@@ -145,7 +145,7 @@ class STTNode:
         self._sessions: dict[SessionKey, STTSession] = {}
         self._connecting: dict[SessionKey, _Connecting] = {}
         self._accepted: deque[STTSession] = deque()
-        self._arrivals: set[anyio.Event] = set()
+        self._arrivals: ParkingLot | None = None
         self._callbacks = Callbacks()
         self._on_closed: list[ClosedCallback] = []
         self._on_established: list[EstablishedCallback] = []
@@ -182,12 +182,12 @@ class STTNode:
             config = EndpointConfig(shared_seed=seed, receive_buffer_hint=sock.receive_buffer, **self._settings)
             endpoint = Endpoint(config, crypto=crypto, entropy=os.urandom, wall_offset=time.time() - time.monotonic())
             driver = Driver(endpoint, sock, self._on_event)
-            waiter = waiter_for(sock)
-            spawn(lambda: self._run(driver, sock, waiter))
+            pump = pump_for(driver, self._is_finished)
+            spawn(lambda: self._run(driver, sock, pump))
         except BaseException:
             sock.close()
             raise
-        self._driver, self._socket, self._waiter = driver, sock, waiter
+        self._driver, self._socket, self._pump = driver, sock, pump
         return _Started(self)
 
     async def __aenter__(self) -> Self:
@@ -212,7 +212,7 @@ class STTNode:
         if not self._stopping:
             self._stopping = True
             driver.endpoint.close(ErrorCode.SHUTTING_DOWN, "the node is stopping", linger=STOP_LINGER)
-        self.kick()
+        self._wake()
         self._fail_connecting()
         self._wake_arrivals()
         try:
@@ -222,7 +222,7 @@ class STTNode:
             if not self._stopped.is_set():
                 driver.endpoint.close(ErrorCode.SHUTTING_DOWN, "the node is stopping")
                 self._cut_short = True
-                self.kick()
+                self._wake()
                 with anyio.CancelScope(shield=True):
                     await self._stopped.wait()
             await self._callbacks.finish(CALLBACK_PATIENCE)
@@ -230,35 +230,32 @@ class STTNode:
             crash, self._crash = self._crash, None
             raise crash
 
-    async def _run(self, driver: Driver, sock: UdpSocket, waiter: Waiter) -> None:
+    async def _run(self, driver: Driver, sock: UdpSocket, pump: Pump) -> None:
         try:
-            while True:
-                self._kicked = False
-                driver.turn()
-                if self._cut_short or (self._stopping and driver.endpoint.idle):
-                    break
-                due = driver.next_timer()
-                timeout = None if due is None else max(0.0, due - driver.clock())
-                if driver.more:
-                    waiter.wake()
-                await waiter.wait(timeout, writable=driver.blocked)
+            await pump.run()
         except Exception as error:
             logger.exception("the node failed and stops")
             self._crash = error
         finally:
             self._stopping = True
-            waiter.close()
             sock.close()
             try:
                 self._end_sessions(driver)
             finally:
                 self._stopped.set()
 
+    def _is_finished(self) -> bool:
+        """Whether nothing is left to be moved: asked after each turn."""
+        return self._stopping and (self._cut_short or (self._driver is not None and self._driver.endpoint.idle))
+
     def kick(self) -> None:
-        """Let queued commands leave in the background task's next step; many at once cost one."""
-        if not self._kicked and self._waiter is not None:
-            self._kicked = True
-            self._waiter.wake()
+        """Let what a command has queued leave: at once, or with what follows at its heels."""
+        if self._pump is not None:
+            self._pump.submit()
+
+    def _wake(self) -> None:
+        if self._pump is not None:
+            self._pump.wake()
 
     def _end_sessions(self, driver: Driver) -> None:
         """Nobody will move datagrams any more: let no one wait for what can't come."""
@@ -381,12 +378,9 @@ class STTNode:
         while not self._accepted:
             if self._stopping:
                 raise StateError("the node is stopped") from self._crash
-            event = anyio.Event()
-            self._arrivals.add(event)
-            try:
-                await event.wait()
-            finally:
-                self._arrivals.discard(event)
+            if self._arrivals is None:
+                self._arrivals = parking_lot()
+            await self._arrivals.park()
         return self._accepted.popleft()
 
     async def incoming(self) -> AsyncIterator[STTSession]:
@@ -469,8 +463,8 @@ class STTNode:
         self._wake_arrivals()
 
     def _wake_arrivals(self) -> None:
-        for event in self._arrivals:
-            event.set()
+        if self._arrivals is not None:
+            self._arrivals.wake_all()
 
 
 def _is_numeric(host: str) -> bool:

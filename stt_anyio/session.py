@@ -10,6 +10,7 @@ import anyio
 import anyio.lowlevel
 
 from stt_anyio.errors import SessionClosedError, translate, translated
+from stt_anyio.parking import parking_lot
 from stt_anyio.streams import ByteStream, MessageStream
 from stt_core.errors import CloseReason, ErrorCode, StreamLimitError
 from stt_core.events import (
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 CLOSE_LINGER = 5.0
 """Seconds ``close`` spends on getting what was sent acknowledged, before it says goodbye regardless."""
 
+_OF_STREAMS = (StreamReadable, StreamWritable, StreamStopped, StreamAcknowledged, StreamFinished)
 _MODES = {"messages": StreamMode.MESSAGES, "bytes": StreamMode.BYTES}
 
 
@@ -46,7 +48,7 @@ class STTSession:
         self.core = core
         self._streams: dict[int, MessageStream | ByteStream] = {}
         self._incoming: deque[MessageStream | ByteStream] = deque()
-        self._changes: set[anyio.Event] = set()
+        self._news = parking_lot()
         self._over = anyio.Event()
 
     def __repr__(self) -> str:
@@ -133,7 +135,7 @@ class STTSession:
             try:
                 return self.open_stream(purpose=purpose, priority=priority, mode=mode)
             except StreamLimitError:
-                await self._changed()
+                await self._news.park()
 
     async def accept_stream(self) -> MessageStream | ByteStream:
         """The next stream the peer opened; ``purpose``, ``priority`` and ``mode`` are as it said.
@@ -143,7 +145,7 @@ class STTSession:
         await anyio.lowlevel.checkpoint()
         while not self._incoming:
             self.raise_if_over()
-            await self._changed()
+            await self._news.park()
         return self._incoming.popleft()
 
     def get_stream(self, stream_id: int) -> MessageStream | ByteStream:
@@ -184,7 +186,7 @@ class STTSession:
         await anyio.lowlevel.checkpoint()
         while (data := self.core.read_datagram()) is None:
             self.raise_if_over()
-            await self._changed()
+            await self._news.park()
         return data
 
     # --- the end
@@ -233,34 +235,22 @@ class STTSession:
         """Let the node send what a command has queued."""
         self.node.kick()
 
-    async def _changed(self) -> None:
-        event = anyio.Event()
-        self._changes.add(event)
-        try:
-            await event.wait()
-        finally:
-            self._changes.discard(event)
-
     def handle_event(self, event: Event) -> None:
         """Wake whoever the event concerns."""
-        if isinstance(event, StreamOpened):
-            if event.stream_id not in self._streams:
-                self._incoming.append(self._add(event.stream_id, event.mode, event.purpose, event.priority))
-            self._wake()
-        elif isinstance(event, SessionClosed):
-            self._over.set()
-            self._wake()
-            for stream in self._streams.values():
-                stream.wake()
-        elif isinstance(event, StreamsAvailable | DatagramsReadable):
-            self._wake()
-        elif isinstance(event, StreamReadable | StreamWritable | StreamStopped | StreamAcknowledged | StreamFinished):
+        if isinstance(event, _OF_STREAMS):
             concerned = self._streams.get(event.stream_id)
             if concerned is not None:
                 concerned.handle_event(event)
-            if isinstance(event, StreamFinished):
-                self._streams.pop(event.stream_id, None)
-
-    def _wake(self) -> None:
-        for waiting in self._changes:
-            waiting.set()
+                if isinstance(event, StreamFinished):
+                    del self._streams[event.stream_id]
+            return
+        if isinstance(event, StreamOpened):
+            if event.stream_id not in self._streams:
+                self._incoming.append(self._add(event.stream_id, event.mode, event.purpose, event.priority))
+        elif isinstance(event, SessionClosed):
+            self._over.set()
+            for stream in self._streams.values():
+                stream.wake()
+        elif not isinstance(event, StreamsAvailable | DatagramsReadable):
+            return
+        self._news.wake_all()

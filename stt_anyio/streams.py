@@ -15,9 +15,11 @@ import anyio.abc
 import anyio.lowlevel
 from anyio import ResourceGuard
 
-from stt_anyio.errors import StreamClosedError, StreamResetError, translated
-from stt_core.errors import ErrorCode, SendTimeoutError, StreamError
-from stt_core.events import Event, StreamAcknowledged, StreamStopped
+from stt_anyio.errors import StreamClosedError, StreamResetError, translate, translated
+from stt_anyio.parking import parking_lot
+from stt_core.errors import ErrorCode, SendTimeoutError, StreamError, STTError
+from stt_core.errors import StreamResetError as CoreStreamResetError
+from stt_core.events import Event, StreamAcknowledged, StreamReadable, StreamStopped
 from stt_core.state import SendState
 from stt_core.types import StreamMode
 
@@ -44,7 +46,8 @@ class _Stream:
         self._broken_by: int | None = None
         self._stopped_by: int | None = None
         self._acknowledged = 0
-        self._waiting: set[anyio.Event] = set()
+        self._readable = True  # perhaps: only a look that finds nothing knows
+        self._news = parking_lot()
         self._sending = ResourceGuard("sending to")
         self._receiving = ResourceGuard("receiving from")
 
@@ -62,23 +65,15 @@ class _Stream:
         """Note what the core reports about this stream, and wake those who wait for it."""
         if isinstance(event, StreamAcknowledged):
             self._acknowledged = max(self._acknowledged, event.offset)
+        elif isinstance(event, StreamReadable):
+            self._readable = True
         elif isinstance(event, StreamStopped):
             self._stopped_by = event.code
         self.wake()
 
     def wake(self) -> None:
         """Let every wait on this stream look again."""
-        for event in self._waiting:
-            event.set()
-
-    async def _changed(self) -> None:
-        """Wait until the core reports anything about this stream, or the session ends."""
-        event = anyio.Event()
-        self._waiting.add(event)
-        try:
-            await event.wait()
-        finally:
-            self._waiting.discard(event)
+        self._news.wake_all()
 
     # --- both halves
 
@@ -106,26 +101,28 @@ class _Stream:
         if self._ended:
             raise anyio.EndOfStream
         try:
-            with translated():
-                data = read()
-                if data is None:
-                    self._ended = self.session.core.at_end(self.stream_id)
-        except StreamResetError as error:
-            self._broken_by = error.code
-            raise
+            data = read()
+            self._readable = self.session.core.is_readable(self.stream_id)
+            if data is not None:
+                return data
+            self._ended = self.session.core.at_end(self.stream_id)
+        except STTError as error:
+            if isinstance(error, CoreStreamResetError):
+                self._broken_by = error.code
+            raise translate(error) from error.__cause__
         if self._ended:
             raise anyio.EndOfStream
-        if data is None:
-            self.session.raise_if_over()
-        return data
+        self.session.raise_if_over()
+        return None
 
     async def _receive(self, read: Callable[[], bytes | None]) -> bytes:
-        await anyio.lowlevel.checkpoint()
         with self._receiving:
+            # Each call is a checkpoint, and one is enough: where nothing waits to be read, parking is it.
+            if self._readable:
+                await anyio.lowlevel.checkpoint()
             while (data := self._read(read)) is None:
-                await self._changed()
-        if self.session.alive:
-            self.session.kick()  # reading gives the peer credit
+                await self._news.park()
+        self.session.kick()  # reading gives the peer credit
         return data
 
     async def send_eof(self) -> None:
@@ -205,7 +202,7 @@ class _Stream:
         while self._acknowledged < offset:
             self._check_not_abandoned()
             self.session.raise_if_over()
-            await self._changed()
+            await self._news.park()
 
     def _check_not_abandoned(self) -> None:
         """Raise where not all that was sent will arrive."""
@@ -245,12 +242,15 @@ class MessageStream(_Stream, anyio.abc.ObjectStream[bytes]):
     async def _send(self, message: bytes) -> None:
         while True:
             self._check_sending()
-            with translated():
+            since = self._news.wakes
+            try:
                 accepted = self.session.core.send_message(self.stream_id, message)
+            except STTError as error:
+                raise translate(error) from error.__cause__
             self.session.kick()
             if accepted:
                 return
-            await self._changed()
+            await self._news.park(since)
 
     async def receive(self) -> bytes:
         """The next message.
@@ -278,13 +278,16 @@ class ByteStream(_Stream, anyio.abc.ByteStream):
         rest: bytes | memoryview = data if isinstance(data, bytes) else memoryview(data).cast("B")
         while True:
             self._check_sending()
-            with translated():
+            since = self._news.wakes
+            try:
                 accepted = self.session.core.write(self.stream_id, rest)
+            except STTError as error:
+                raise translate(error) from error.__cause__
             self.session.kick()
             if accepted == len(rest):
                 return
             rest = memoryview(rest)[accepted:]
-            await self._changed()
+            await self._news.park(since)
 
     async def receive(self, max_bytes: int = 61_440) -> bytes:
         """At least one and at most ``max_bytes`` bytes, in order; never ``b""``.

@@ -1,7 +1,8 @@
 """One endpoint on one UDP socket, without an event loop: everything an adapter does that needs no ``await``.
 
-Rule: an adapter waits until the socket is readable, writable or :meth:`Driver.next_timer` is due, calls
-:meth:`Driver.turn`, and wakes whom the events concern. Nothing else about the order of things is decided there.
+Rule: an adapter calls :meth:`Driver.turn` when the socket is readable (or writable, while :attr:`Driver.blocked`), or
+:meth:`Driver.next_timer` is due, and :meth:`Driver.submit` after a command. Nothing else about the order of things is
+decided there.
 """
 
 from __future__ import annotations
@@ -16,14 +17,22 @@ from stt_core.endpoint import Endpoint
 from stt_core.events import AnyEvent
 from stt_core.types import Path, Transmit
 
-RECEIVES_PER_TURN = 32
-"""System calls that read before anything else gets a turn: at most 2 MiB."""
+MOST_READS = 8
+"""System calls that read before anything else gets a turn: at most 512 KiB. Acknowledgements leave at the end of a
+turn, so a longer one would let a fast sender run out of window meanwhile."""
+COALESCE = 100e-6
+"""Seconds within which a command counts as following the last one, and waits for more of its kind."""
+MOST_PASSES = 16
+"""Passes of the event loop that commands which follow each other closely wait for more of them."""
 
 
 class Driver:
     """Moves datagrams between ``socket`` and ``endpoint``; hands every event to ``on_event``."""
 
-    __slots__ = ("__weakref__", "_blocked", "_last_path", "_on_event", "clock", "endpoint", "more", "socket")
+    __slots__ = (
+        "__weakref__", "_blocked", "_fresh", "_last_path", "_on_event", "_passes", "_reads", "_sent_at", "_settling",
+        "_turning", "clock", "endpoint", "more", "socket",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -40,6 +49,11 @@ class Driver:
         self._on_event = on_event
         self._blocked: Transmit | None = None
         self._last_path = Path("udp", ("", 0))
+        self._reads = 1
+        self._turning = False
+        self._sent_at = 0.0
+        self._settling = self._fresh = False
+        self._passes = 0
         _drivers.add(self)
 
     @property
@@ -54,40 +68,99 @@ class Driver:
     def turn(self) -> None:
         """Read what there is (bounded), act on timers, deliver events, send."""
         now = self.clock()
-        self._receive(now)
-        self.endpoint.handle_timer(now)
-        self._deliver()
-        self.flush()
+        self._turning = True
+        try:
+            self._receive(now)
+            self.endpoint.handle_timer(now)
+            self._deliver()
+            self.flush()
+        finally:
+            self._turning = False
 
     def flush(self) -> None:
         """Send what there is to say, until the socket is full."""
-        now = self.clock()
+        endpoint = self.endpoint
         send = self.socket.send
-        poll = self.endpoint.poll_transmit
+        poll = endpoint.poll_transmit
+        now = self.clock()
         transmit = self._blocked or poll(now)
         self._blocked = None
-        while transmit is not None:
-            if not send(transmit.data, transmit.segment_size, transmit.path.address):  # type: ignore[arg-type]
+        while True:
+            if transmit is None:
+                if not endpoint.has_events:
+                    break
+                self._deliver()  # what the application says to them leaves, too
+            elif not send(transmit.data, transmit.segment_size, transmit.path.address):  # type: ignore[arg-type]
                 self._blocked = transmit
                 break
             transmit = poll(now)
-        self._deliver()
+        self._sent_at = now
+
+    # --- commands
+
+    @property
+    def has_work(self) -> bool:
+        """Whether a command left anything to be sent or told, so that :meth:`submit` is worth calling."""
+        return self.endpoint.wants_to_send or self.endpoint.has_events
+
+    def submit(self) -> bool:
+        """A command was given: send what it queued now, or soon together with what follows.
+
+        A lone command leaves at once. One that follows the last within :data:`COALESCE` waits for others: then this
+        is True, and :meth:`settle` must be called when everybody else had a turn.
+        """
+        if self._turning or self._blocked is not None:
+            return False
+        if self._settling:
+            self._fresh = True
+            return False
+        if self.clock() - self._sent_at > COALESCE:
+            self._turning = True
+            try:
+                self.flush()
+            finally:
+                self._turning = False
+            return False
+        self._settling = self._fresh = True
+        self._passes = 0
+        return True
+
+    def settle(self) -> bool:
+        """Everybody had a turn since the last command was held back; True where this must be called once more."""
+        if self._fresh and self._passes < MOST_PASSES:
+            self._fresh = False
+            self._passes += 1
+            return True
+        self._settling = self._fresh = False
+        self._turning = True
+        try:
+            self.flush()
+        finally:
+            self._turning = False
+        return False
+
+    # --- the socket
 
     def _receive(self, now: float) -> None:
+        """Read up to as often as paid lately: the call that finds nothing costs as much as one that finds a packet."""
         receive = self.socket.receive
         endpoint = self.endpoint
         self.more = False
-        for _ in range(RECEIVES_PER_TURN):
+        count = 0
+        while count < self._reads:
             got = receive()
             if got is None:
                 break
+            count += 1
             data, segment_size, address = got
             path = self._last_path
             if address != path.address:
                 path = self._last_path = Path("udp", address)
             endpoint.receive_datagrams(data, segment_size, path, now)
         else:
-            self.more = True
+            self.more = count == MOST_READS
+            count = min(2 * count, MOST_READS)
+        self._reads = max(count, 1)
         while (refused := self.socket.receive_error()) is not None:
             endpoint.receive_unreachable(Path("udp", refused), now)
 

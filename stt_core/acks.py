@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from stt_core.frames import FrameType, KeepAlive, encode_ack
+from stt_core.frames import ACK_HEADER, FrameType, KeepAlive, encode_ack
 from stt_core.packing import Batch
 from stt_core.ranges import ReceivedPackets
 from stt_core.timers import Timer, Timers
@@ -16,6 +16,7 @@ from stt_core.timers import Timer, Timers
 RANGES_WORTH_PRUNING: Final = 8
 """With more ACK ranges than this, an ACK asks to be acknowledged, so that old ranges can be forgotten."""
 
+_M32: Final = 0xFFFF_FFFF
 _ASKING: Final = KeepAlive(0).encode()
 
 
@@ -57,7 +58,13 @@ class Acknowledgements:
     def add_to(self, batch: Batch, now: float) -> None:
         """Put an ACK into ``batch``, if it fits."""
         ranges = self.packets.newest()
-        if not batch.add(encode_ack(ranges, int((now - self._largest_at) * 1e6))):
+        delay = int((now - self._largest_at) * 1e6)
+        if len(ranges) == 1 and delay < _M32:
+            first, last = ranges[0]
+            frame = ACK_HEADER.pack(FrameType.ACK, last, delay, 0, min(last - first, _M32))
+        else:
+            frame = encode_ack(ranges, delay)
+        if not batch.add(frame):
             return
         if len(ranges) > RANGES_WORTH_PRUNING and not self._asked:
             self._asked = batch.add(_ASKING, (FrameType.ACK, ranges[0][1]))

@@ -20,7 +20,7 @@ from stt_core.crypto import Crypto
 from stt_core.datagrams import DATAGRAM_OVERHEAD, Datagrams
 from stt_core.errors import MessageTooLargeError
 from stt_core.events import AnyEvent, DatagramsReadable, PathChanged
-from stt_core.frames import DATA_HEADER, FrameType, PathTransport
+from stt_core.frames import ACK_HEADER, DATA_HEADER, FrameType, PathTransport
 from stt_core.handshake import HandshakeResult
 from stt_core.handshake.limits import is_loopback
 from stt_core.keepalive import KeepAlive
@@ -45,6 +45,9 @@ MAX_UNANSWERED: Final = 32
 SKIP_LEAST: Final = 64
 SKIP_SPREAD: Final = 192
 
+_ACK = int(FrameType.ACK)
+_ACK_SIZE = ACK_HEADER.size
+_ACK_COUNT_AT = 13
 _DATA = int(FrameType.DATA)
 _DATA_SIZE = DATA_HEADER.size
 
@@ -216,8 +219,24 @@ class Channel:
         return eliciting
 
     def _slow(self, plain: bytes, path: Path, now: float) -> bool:
-        self._slow_size = len(plain) + OVERHEAD
-        parsed = frames.parse_frames_untrusted(plain)
+        """One packet of any frames; returns whether it was ack-eliciting."""
+        size = len(plain)
+        self._slow_size = size + OVERHEAD
+        at = 0
+        # What nearly every small packet is, an ACK of one range, or one DATA frame, or both, needs no objects.
+        if size >= _ACK_SIZE and plain[0] == _ACK and not plain[_ACK_COUNT_AT]:
+            _, largest, delay, _, run = ACK_HEADER.unpack_from(plain)
+            if run <= largest:
+                self._on_ranges(((largest - run, largest),), delay / 1e6, now)
+                if size == _ACK_SIZE:
+                    return False
+                at = _ACK_SIZE
+        if size - at >= _DATA_SIZE and plain[at] & 0x7F == _DATA:
+            kind, stream_id, offset, length = DATA_HEADER.unpack_from(plain, at)
+            if at + _DATA_SIZE + length == size:
+                self.streams.receive_data(stream_id, offset, plain[at + _DATA_SIZE :], kind != _DATA, now)
+                return True
+        parsed = frames.parse_frames_untrusted(plain[at:] if at else plain)
         for frame in parsed:
             _HANDLERS[type(frame)](self, frame, path, now)
         return frames.is_ack_eliciting(parsed)
@@ -226,8 +245,11 @@ class Channel:
         self.streams.receive_data(frame.stream_id, frame.offset, frame.data, frame.fin, now)
 
     def _on_ack(self, frame: frames.Ack, path: Path, now: float) -> None:
-        outcome = self.recovery.on_ack(frame.ranges, frame.delay, now, not self._limited)
-        self.protection.on_acked(frame.ranges[0][1], now)
+        self._on_ranges(frame.ranges, frame.delay, now)
+
+    def _on_ranges(self, ranges: Sequence[tuple[int, int]], delay: float, now: float) -> None:
+        outcome = self.recovery.on_ack(ranges, delay, now, not self._limited)
+        self.protection.on_acked(ranges[0][1], now)
         self._settle(outcome, now)
 
     def _on_datagram(self, frame: frames.Datagram, path: Path, now: float) -> None:
@@ -331,7 +353,7 @@ class Channel:
         outcome = self.recovery.handle_timer(now)
         self._probes = max(self._probes, outcome.probes)
         self._settle(outcome, now)
-        if self._probes and not self._has_work():
+        if self._probes and not self._has_work:
             for count, content in self.recovery.oldest_unacked(self._probes):
                 self._requeue(count, content)
 
@@ -342,8 +364,14 @@ class Channel:
 
     # --- what leaves
 
+    @property
+    def wants_to_send(self) -> bool:
+        """Whether :meth:`poll` may have something to say."""
+        return bool(self.acks.due or self._probes or self._has_work or self.paths.busy)
+
+    @property
     def _has_work(self) -> bool:
-        return bool(self.control or self.datagrams.outgoing or self.streams.wants_to_send)
+        return bool(self.control or self.streams.wants_to_send or self.datagrams.outgoing)
 
     def poll(self, now: float, max_segments: int) -> Transmit | None:
         """The next batch, or None where there is nothing to say or nothing may be said now."""
@@ -353,7 +381,7 @@ class Channel:
             if probe is not None:
                 return self._seal_probe(probe, now)
         size = self.datagram_size
-        if self._probes or self._has_work():
+        if self._probes or self._has_work:
             limit = self._allowance(size, max_segments, now)
         else:
             limit = 0

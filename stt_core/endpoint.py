@@ -129,6 +129,16 @@ class Endpoint:
         """Whether no session is alive and nothing waits to be sent (a closed session's last seconds don't count)."""
         return not (self._live or self._replies or self._context.ready)
 
+    @property
+    def wants_to_send(self) -> bool:
+        """Whether :meth:`poll_transmit` is worth calling."""
+        return bool(self._context.ready or self._replies)
+
+    @property
+    def has_events(self) -> bool:
+        """Whether :meth:`next_event` would give one."""
+        return bool(self._context.events)
+
     def session(self, key: SessionKey) -> Session:
         """The session of that key.
 
@@ -396,14 +406,14 @@ class Endpoint:
                 ready.popleft()
                 continue
             transmit = session.poll_transmit(now, max_segments)
-            if transmit is None:
+            if transmit is None or not session.wants_to_send:
                 ready.popleft()
                 session.queued = False
                 self._touch(session)
-            else:
+            elif len(ready) > 1:
+                ready.rotate(-1)
+            if transmit is not None:
                 self._counters.sent += -(-len(transmit.data) // transmit.segment_size)
-                if len(ready) > 1:
-                    ready.rotate(-1)
                 return transmit
         return None
 

@@ -98,7 +98,7 @@ MAX_REASON: Final = 512
 """Bytes of UTF-8 kept of a close reason: it must fit any packet beside other frames."""
 
 _U32: Final = 0xFFFF_FFFF
-_ACK_HEADER: Final = Struct(">BQIBI")
+ACK_HEADER: Final = Struct(">BQIBI")
 _ACK_RANGE: Final = Struct(">II")
 _ECN: Final = Struct(">QQQ")
 
@@ -424,7 +424,7 @@ def encode_ack(ranges: Iterable[tuple[int, int]], delay_us: int, ecn: tuple[int,
         runs.append(_ACK_RANGE.pack(gap, run))
         smallest = high - run
     kind = FrameType.ACK if ecn is None else FrameType.ACK_ECN
-    parts = [_ACK_HEADER.pack(kind, last, min(max(delay_us, 0), _U32), len(runs), head), *runs]
+    parts = [ACK_HEADER.pack(kind, last, min(max(delay_us, 0), _U32), len(runs), head), *runs]
     if ecn is not None:
         parts.append(_ECN.pack(*ecn))
     return b"".join(parts)
@@ -488,10 +488,10 @@ def _take(plain: bytes, position: int, length: int) -> bytes:
 
 
 def _parse_ack_untrusted(plain: bytes, position: int) -> tuple[Frame, int]:
-    kind, largest, delay, count, run = _ACK_HEADER.unpack_from(plain, position)
+    kind, largest, delay, count, run = ACK_HEADER.unpack_from(plain, position)
     if count >= MAX_ACK_RANGES:
         raise _broken(f"an ACK of {count + 1} ranges")
-    position += _ACK_HEADER.size
+    position += ACK_HEADER.size
     body = _take(plain, position, count * _ACK_RANGE.size)
     position += len(body)
     last = largest

@@ -18,8 +18,9 @@ from stt_core import frames
 from stt_core.budget import RemoteBudget
 from stt_core.channel import OVERHEAD, Channel
 from stt_core.closing import Farewell, code_name, reason_of
+from stt_core.commands import Commands
 from stt_core.context import Context
-from stt_core.errors import CloseReason, ConnectError, ErrorCode, SessionClosedError, StateError, STTError, Violation
+from stt_core.errors import CloseReason, ConnectError, ErrorCode, SessionClosedError, STTError, Violation
 from stt_core.events import HandshakeFailed, SessionClosed, SessionEstablished
 from stt_core.frames import FrameType
 from stt_core.handshake import HandshakeResult, Initiator
@@ -27,43 +28,34 @@ from stt_core.keys import CidMask
 from stt_core.packing import Batch
 from stt_core.state import SESSION, SessionState, SessionTrigger, advance
 from stt_core.statistics import SessionStatistics
-from stt_core.streams import READ_SIZE, StreamInfo, StreamMap
 from stt_core.timers import Timer, Timers
-from stt_core.types import Path, Role, SessionKey, StreamMode, Transmit
+from stt_core.types import Path, Role, SessionKey, Transmit
 
 
-class Session:
+class Session(Commands):
     """See the module's text. Made by :class:`~stt_core.endpoint.Endpoint` only."""
 
     __slots__ = (
-        "_begin", "_channel", "_close_request", "_context", "_error", "_farewell", "_initiator", "_result", "_timers",
-        "finished", "key", "local_cid", "masks", "peer_reset_token", "queued", "role", "scheduled_at", "state",
-        "_path",
+        "_begin", "_close_request", "_farewell", "_initiator", "_path", "_result", "_timers", "local_cid", "masks",
+        "peer_reset_token", "role", "scheduled_at",
     )  # fmt: skip
 
     def __init__(self, context: Context, key: SessionKey, role: Role, path: Path, local_cid: bytes) -> None:
-        self._context = context
-        self.key = key
+        super().__init__(context, key)
         self.role = role
         self.local_cid = local_cid
-        self.state = SessionState.INIT
         self.masks: dict[bytes, CidMask] = {}
         """Our connection ids, and how packets to each are masked; empty before there are keys."""
         self.peer_reset_token: bytes | None = None
-        self.finished = False
-        """Set when the session can be forgotten: it is closed and has lingered long enough."""
-        self.queued = False
         self.scheduled_at: float | None = None
-        """The endpoint's own notes: whether this is in its ready queue, and where in its timer heap."""
+        """The endpoint's own note: where it stands in its timer heap."""
         self._path = path
         self._timers = Timers()
         self._begin: Callable[[float], Initiator] | None = None
         self._initiator: Initiator | None = None
         self._result: HandshakeResult | None = None
-        self._channel: Channel | None = None
         self._farewell: Farewell | None = None
         self._close_request: tuple[int, str, float] | None = None
-        self._error: STTError | None = None
 
     def __repr__(self) -> str:
         return f"<Session {self.session_id.hex() or self.key} {self.state.value} {self.role.name.lower()}>"
@@ -283,7 +275,8 @@ class Session:
         if channel.close_acknowledged and self._farewell is not None:
             self._farewell.on_acknowledged(now, channel.pto)
             self._after_farewell(now)
-        self.mark_ready()
+        if self.wants_to_send:
+            self.mark_ready()
 
     # --- the end
 
@@ -423,11 +416,11 @@ class Session:
         self._timers.set(Timer.CLOSE, self._farewell.next_timer())
         return transmit
 
-    def mark_ready(self) -> None:
-        """Ask the endpoint for a poll."""
-        if not self.queued:
-            self.queued = True
-            self._context.ready.append(self.key)
+    @property
+    def wants_to_send(self) -> bool:
+        """Whether :meth:`poll_transmit` may have something to say; what is going to end is always asked."""
+        channel = self._channel
+        return channel is None or channel.wants_to_send or self.state is not SessionState.ESTABLISHED
 
     # --- time
 
@@ -491,108 +484,3 @@ class Session:
             self._timers.cancel(timer)
         else:
             self._timers.set(timer, at)
-
-    # --- the application's commands
-
-    def _require_channel(self) -> Channel:
-        if self._channel is None:
-            raise self._error or StateError(f"the session is {self.state.value}: the handshake isn't done yet")
-        return self._channel
-
-    def _for_sending(self) -> StreamMap:
-        if self.state is not SessionState.ESTABLISHED:
-            if self._error is not None:
-                raise self._error
-            if self.state is SessionState.CLOSING:
-                raise SessionClosedError("the session is closing: nothing more can be sent")
-            raise StateError(f"the session is {self.state.value}: the handshake isn't done yet")
-        self.mark_ready()
-        return self._require_channel().streams
-
-    def _for_reading(self) -> StreamMap:
-        if not self.finished:
-            self.mark_ready()  # reading gives credit back
-        return self._require_channel().streams
-
-    def open_stream(
-        self,
-        *,
-        stream_id: int | None = None,
-        mode: StreamMode = StreamMode.MESSAGES,
-        purpose: str = "",
-        priority: int = 3,
-    ) -> int:
-        """Open a bidirectional stream and return its id.
-
-        ``stream_id`` 1 to 2^20 names a stream both ends may open; without it an unused id above is taken.
-        ``priority`` is an urgency, 0 the most urgent to 7.
-
-        :raises StreamLimitError: at the peer's limit; ``StreamsAvailable`` tells when to try again.
-        :raises SessionClosedError: on a session that is closing or over.
-        """
-        return self._for_sending().open(stream_id=stream_id, mode=mode, purpose=purpose, priority=priority)
-
-    def send_message(self, stream_id: int, data: bytes) -> bool:
-        """Send one message whole; False under back-pressure (``StreamWritable`` tells when to try again)."""
-        return self._for_sending().send_message(stream_id, data)
-
-    def write(self, stream_id: int, data: bytes | bytearray | memoryview) -> int:
-        """Send bytes on a stream in bytes mode; returns how many were accepted."""
-        return self._for_sending().write(stream_id, data)
-
-    def finish(self, stream_id: int) -> None:
-        """No more will be sent on this stream; what was accepted still arrives."""
-        self._for_sending().finish(stream_id)
-
-    def reset_stream(self, stream_id: int, code: int = ErrorCode.APPLICATION) -> None:
-        """Abandon the sending half; the peer's reads fail with ``code``."""
-        self._for_sending().reset(stream_id, code)
-
-    def stop_stream(self, stream_id: int, code: int = ErrorCode.APPLICATION) -> None:
-        """Read no further; the peer's sends fail with ``code``."""
-        self._for_sending().stop(stream_id, code)
-
-    def watch(self, stream_id: int) -> int:
-        """Ask for ``StreamAcknowledged`` once everything accepted so far is acknowledged; returns its offset."""
-        return self._for_sending().watch(stream_id)
-
-    def read(self, stream_id: int, max_bytes: int = READ_SIZE) -> bytes | None:
-        """Up to ``max_bytes`` in order; None where nothing waits, ``b""`` at the end of the stream.
-
-        Reading gives the peer credit to send more. Works on a closed session for what had arrived before.
-
-        :raises StreamResetError: where the peer abandoned the stream.
-        """
-        return self._for_reading().read(stream_id, max_bytes)
-
-    def read_message(self, stream_id: int) -> bytes | None:
-        """The next whole message, or None where none waits (:meth:`at_end` tells whether one can still come).
-
-        :raises StreamResetError: where the peer abandoned the stream.
-        """
-        return self._for_reading().read_message(stream_id)
-
-    def at_end(self, stream_id: int) -> bool:
-        """Whether the peer finished the stream and everything was read."""
-        return self._require_channel().streams.at_end(stream_id)
-
-    def stream_info(self, stream_id: int) -> StreamInfo:
-        """Mode, purpose, priority and who opened it."""
-        return self._require_channel().streams.info(stream_id)
-
-    def send_datagram(self, data: bytes) -> bool:
-        """Send an unreliable message (RFC 9221); False where the queue is full.
-
-        :raises MessageTooLargeError: above :attr:`max_datagram_size`.
-        """
-        self._for_sending()
-        return self._require_channel().send_datagram(data)
-
-    def read_datagram(self) -> bytes | None:
-        """The oldest unreliable message received, or None."""
-        return self._require_channel().datagrams.read()
-
-    def update_keys(self, now: float) -> None:
-        """Move to the next packet keys now; done by itself long before it is needed."""
-        self._require_channel().protection.update_keys(now)
-        self.mark_ready()

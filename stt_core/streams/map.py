@@ -276,6 +276,11 @@ class StreamMap:
         finally:
             self._after_reading(stream)
 
+    def is_readable(self, stream_id: int) -> bool:
+        """Whether a read would tell something now: data, a whole message, the end, or an error."""
+        stream = self._streams.get(stream_id)
+        return stream is None or stream.receive.readable
+
     def at_end(self, stream_id: int) -> bool:
         """Whether the peer finished the stream and everything was read; true of a stream that is over.
 

@@ -180,7 +180,7 @@ class TestLossAndProbes:
             channel = channel_of(session)
             assert channel.recovery.bytes_in_flight == 0
             assert channel.budget.used == 0
-            assert not channel._has_work()
+            assert not channel._has_work
 
 
 class TestNumbers:

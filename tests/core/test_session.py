@@ -222,7 +222,8 @@ def reachable_secrets(session: Session) -> set[bytes]:
     """Every 32-byte string that can be reached from a session without leaving it for its endpoint."""
     seen: set[int] = set()
     found: set[bytes] = set()
-    todo: list[object] = [getattr(session, name) for name in Session.__slots__ if name != "_context"]
+    names = {name for kind in Session.__mro__ for name in getattr(kind, "__slots__", ()) if name != "_context"}
+    todo: list[object] = [getattr(session, name) for name in sorted(names)]
     while todo:
         thing = todo.pop()
         if id(thing) in seen or isinstance(thing, type) or type(thing).__name__ in ("module", "function"):

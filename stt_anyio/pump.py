@@ -1,0 +1,225 @@
+"""What keeps a node going: calls its driver when the socket, a timer or a command says so.
+
+Rule: nothing is decided here but how to wait. On asyncio there is no task in the way of a datagram: the reader stays
+registered, its callback takes the turn, and one timer moves. Elsewhere a task waits for the socket.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Protocol
+
+import anyio
+import anyio.lowlevel
+
+from stt_anyio.parking import on_trio
+from stt_backends.driver import Driver
+
+
+class Pump(Protocol):
+    """Drives one driver until its owner has had enough."""
+
+    async def run(self) -> None:
+        """Go on until ``finished()`` holds after a turn; whatever the driver raises comes out of here."""
+        ...
+
+    def submit(self) -> None:
+        """A command was given: let what it queued leave, at once or with what follows at its heels."""
+        ...
+
+    def wake(self) -> None:
+        """Take a turn soon, and ask whether it was the last."""
+        ...
+
+
+class AsyncioPump:
+    """On asyncio and uvloop.
+
+    :raises RuntimeError: on an event loop that watches no sockets (Windows' default).
+    """
+
+    def __init__(self, driver: Driver, finished: Callable[[], bool]) -> None:
+        self._driver = driver
+        self._finished = finished
+        self._loop = asyncio.get_running_loop()
+        self._descriptor = driver.socket.fileno()
+        self._end: asyncio.Future[None] = self._loop.create_future()
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = 0.0
+        self._writing = False
+        self._woken = False
+        self._loop.add_reader(self._descriptor, self._turn)
+
+    async def run(self) -> None:
+        """See :class:`Pump`."""
+        self._turn()
+        try:
+            await self._end
+        finally:
+            if not self._end.done():
+                self._end.cancel()
+            self._loop.remove_reader(self._descriptor)
+            if self._writing:
+                self._loop.remove_writer(self._descriptor)
+            if self._timer is not None:
+                self._timer.cancel()
+
+    def submit(self) -> None:
+        """See :class:`Pump`."""
+        if self._driver.has_work and not self._end.done():
+            self._guard(self._submit)
+
+    def wake(self) -> None:
+        """See :class:`Pump`."""
+        if not self._woken:
+            self._woken = True
+            self._loop.call_soon(self._turn)
+
+    def _turn(self) -> None:
+        self._woken = False
+        if not self._end.done():
+            self._guard(self._driver.turn)
+
+    def _submit(self) -> None:
+        if self._driver.submit():
+            self._loop.call_soon(self._settle)
+
+    def _settle(self) -> None:
+        if not self._end.done():
+            self._guard(self._settle_once)
+
+    def _settle_once(self) -> None:
+        if self._driver.settle():
+            self._loop.call_soon(self._settle)
+
+    def _guard(self, step: Callable[[], None]) -> None:
+        """Take a step, then see what to wait for: a failure ends the node, not whoever's call led to it."""
+        try:
+            step()
+            self._plan()
+        except Exception as error:  # noqa: BLE001 - it comes out of run()
+            self._end.set_exception(error)
+
+    def _plan(self) -> None:
+        driver = self._driver
+        if self._finished():
+            self._end.set_result(None)
+            return
+        if driver.blocked != self._writing:
+            self._writing = driver.blocked
+            if self._writing:
+                self._loop.add_writer(self._descriptor, self._turn)
+            else:
+                self._loop.remove_writer(self._descriptor)
+        # A timer that comes too early costs one look; moving it at each packet would cost one each.
+        due = driver.next_timer()
+        if due is not None and (self._timer is None or due < self._timer_at):
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer_at = due
+            self._timer = self._loop.call_later(max(0.0, due - driver.clock()), self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        self._turn()
+
+
+class AnyioPump:
+    """On every event loop that anyio knows: one task waits for the socket, another for commands in quick succession."""
+
+    def __init__(self, driver: Driver, finished: Callable[[], bool]) -> None:
+        self._driver = driver
+        self._finished = finished
+        self._socket = driver.socket
+        self._scope: anyio.CancelScope | None = None
+        self._settle = anyio.Event()
+        self._woken = False
+        self._failure: Exception | None = None
+
+    async def run(self) -> None:
+        """See :class:`Pump`."""
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._settle_all)
+            try:
+                while True:
+                    self._woken = False
+                    self._guard(self._driver.turn)
+                    if self._failure is not None or self._finished():
+                        break
+                    await self._wait()
+            finally:
+                anyio.notify_closing(self._socket)
+            tasks.cancel_scope.cancel()
+        if self._failure is not None:
+            raise self._failure  # here, so that no group is around it
+
+    def _guard(self, step: Callable[[], bool | None]) -> bool | None:
+        """Take a step; a failure ends the node, not whoever's call led to it."""
+        try:
+            return step()
+        except Exception as error:  # noqa: BLE001 - it comes out of run()
+            self._failure = error
+            self.wake()
+            return False
+
+    async def _wait(self) -> None:
+        driver = self._driver
+        if self._woken:
+            await anyio.lowlevel.checkpoint()
+            return
+        ready = anyio.wait_writable if driver.blocked else anyio.wait_readable
+        with anyio.CancelScope() as self._scope:
+            self._move_deadline(self._scope)
+            await ready(self._socket)
+        self._scope = None
+
+    def _move_deadline(self, scope: anyio.CancelScope) -> None:
+        due = self._driver.next_timer()
+        if due is not None:
+            at = anyio.current_time() + max(0.0, due - self._driver.clock())
+            scope.deadline = min(scope.deadline, at)
+
+    async def _settle_all(self) -> None:
+        while True:
+            await self._settle.wait()
+            self._settle = anyio.Event()
+            await anyio.lowlevel.checkpoint()
+            while self._guard(self._driver.settle):
+                await anyio.lowlevel.checkpoint()
+            self._after_sending()
+
+    def submit(self) -> None:
+        """See :class:`Pump`."""
+        if not self._driver.has_work:
+            return
+        if self._guard(self._driver.submit):
+            self._settle.set()
+        else:
+            self._after_sending()
+
+    def _after_sending(self) -> None:
+        """What left may have brought the next timer nearer, or filled the socket."""
+        if self._scope is None:
+            return
+        if self._driver.blocked or self._finished():
+            self.wake()
+        else:
+            self._move_deadline(self._scope)
+
+    def wake(self) -> None:
+        """See :class:`Pump`."""
+        if not self._woken:
+            self._woken = True
+            if self._scope is not None:
+                self._scope.cancel()
+
+
+def pump_for(driver: Driver, finished: Callable[[], bool]) -> Pump:
+    """What drives best on the running event loop."""
+    if not on_trio():
+        try:
+            return AsyncioPump(driver, finished)
+        except RuntimeError:
+            return AnyioPump(driver, finished)
+    return AnyioPump(driver, finished)

@@ -1,0 +1,152 @@
+"""What an application may ask of one session: streams, datagrams, new keys.
+
+Rule: a command that raises has changed nothing. It queues and never sends; :class:`~stt_core.session.Session` decides
+when to speak.
+"""
+
+from __future__ import annotations
+
+from stt_core.channel import Channel
+from stt_core.context import Context
+from stt_core.errors import ErrorCode, SessionClosedError, StateError, STTError
+from stt_core.state import SessionState
+from stt_core.streams import READ_SIZE, StreamInfo, StreamMap
+from stt_core.types import SessionKey, StreamMode
+
+
+class Commands:
+    """The application's half of a :class:`~stt_core.session.Session`."""
+
+    __slots__ = ("_channel", "_context", "_error", "finished", "key", "queued", "state")
+
+    def __init__(self, context: Context, key: SessionKey) -> None:
+        self._context = context
+        self.key = key
+        self.state = SessionState.INIT
+        self.finished = False
+        """Set when the session can be forgotten: it is closed and has lingered long enough."""
+        self.queued = False
+        """The endpoint's own note: whether this is in its ready queue."""
+        self._channel: Channel | None = None
+        self._error: STTError | None = None
+
+    def mark_ready(self) -> None:
+        """Ask the endpoint for a poll."""
+        if not self.queued:
+            self.queued = True
+            self._context.ready.append(self.key)
+
+    def _require_channel(self) -> Channel:
+        if self._channel is None:
+            raise self._error or StateError(f"the session is {self.state.value}: the handshake isn't done yet")
+        return self._channel
+
+    def _for_sending(self) -> StreamMap:
+        if self.state is not SessionState.ESTABLISHED:
+            if self._error is not None:
+                raise self._error
+            if self.state is SessionState.CLOSING:
+                raise SessionClosedError("the session is closing: nothing more can be sent")
+            raise StateError(f"the session is {self.state.value}: the handshake isn't done yet")
+        self.mark_ready()
+        return self._require_channel().streams
+
+    def _after_reading(self, streams: StreamMap) -> None:
+        """Reading gives credit back."""
+        if streams.wants_to_send and not self.finished:
+            self.mark_ready()
+
+    def open_stream(
+        self,
+        *,
+        stream_id: int | None = None,
+        mode: StreamMode = StreamMode.MESSAGES,
+        purpose: str = "",
+        priority: int = 3,
+    ) -> int:
+        """Open a bidirectional stream and return its id.
+
+        ``stream_id`` 1 to 2^20 names a stream both ends may open; without it an unused id above is taken.
+        ``priority`` is an urgency, 0 the most urgent to 7.
+
+        :raises StreamLimitError: at the peer's limit; ``StreamsAvailable`` tells when to try again.
+        :raises SessionClosedError: on a session that is closing or over.
+        """
+        return self._for_sending().open(stream_id=stream_id, mode=mode, purpose=purpose, priority=priority)
+
+    def send_message(self, stream_id: int, data: bytes) -> bool:
+        """Send one message whole; False under back-pressure (``StreamWritable`` tells when to try again)."""
+        return self._for_sending().send_message(stream_id, data)
+
+    def write(self, stream_id: int, data: bytes | bytearray | memoryview) -> int:
+        """Send bytes on a stream in bytes mode; returns how many were accepted."""
+        return self._for_sending().write(stream_id, data)
+
+    def finish(self, stream_id: int) -> None:
+        """No more will be sent on this stream; what was accepted still arrives."""
+        self._for_sending().finish(stream_id)
+
+    def reset_stream(self, stream_id: int, code: int = ErrorCode.APPLICATION) -> None:
+        """Abandon the sending half; the peer's reads fail with ``code``."""
+        self._for_sending().reset(stream_id, code)
+
+    def stop_stream(self, stream_id: int, code: int = ErrorCode.APPLICATION) -> None:
+        """Read no further; the peer's sends fail with ``code``."""
+        self._for_sending().stop(stream_id, code)
+
+    def watch(self, stream_id: int) -> int:
+        """Ask for ``StreamAcknowledged`` once everything accepted so far is acknowledged; returns its offset."""
+        return self._for_sending().watch(stream_id)
+
+    def read(self, stream_id: int, max_bytes: int = READ_SIZE) -> bytes | None:
+        """Up to ``max_bytes`` in order; None where nothing waits, ``b""`` at the end of the stream.
+
+        Reading gives the peer credit to send more. Works on a closed session for what had arrived before.
+
+        :raises StreamResetError: where the peer abandoned the stream.
+        """
+        streams = self._require_channel().streams
+        try:
+            return streams.read(stream_id, max_bytes)
+        finally:
+            self._after_reading(streams)
+
+    def read_message(self, stream_id: int) -> bytes | None:
+        """The next whole message, or None where none waits (:meth:`at_end` tells whether one can still come).
+
+        :raises StreamResetError: where the peer abandoned the stream.
+        """
+        streams = self._require_channel().streams
+        try:
+            return streams.read_message(stream_id)
+        finally:
+            self._after_reading(streams)
+
+    def is_readable(self, stream_id: int) -> bool:
+        """Whether a read would tell something now: data, a whole message, the end, or an error."""
+        return self._require_channel().streams.is_readable(stream_id)
+
+    def at_end(self, stream_id: int) -> bool:
+        """Whether the peer finished the stream and everything was read."""
+        return self._require_channel().streams.at_end(stream_id)
+
+    def stream_info(self, stream_id: int) -> StreamInfo:
+        """Mode, purpose, priority and who opened it."""
+        return self._require_channel().streams.info(stream_id)
+
+    def send_datagram(self, data: bytes) -> bool:
+        """Send an unreliable message (RFC 9221); False where the queue is full.
+
+        :raises MessageTooLargeError: above :attr:`max_datagram_size`.
+        """
+        self._for_sending()
+        return self._require_channel().send_datagram(data)
+
+    def read_datagram(self) -> bytes | None:
+        """The oldest unreliable message received, or None."""
+        return self._require_channel().datagrams.read()
+
+    def update_keys(self, now: float) -> None:
+        """Move to the next packet keys now; done by itself long before it is needed."""
+        self._require_channel().protection.update_keys(now)
+        self.mark_ready()
