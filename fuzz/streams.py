@@ -71,7 +71,7 @@ class Side:
         """Put what the map has to say into packets."""
         batch = Batch(room, limit)
         self.streams.fill(batch, now)
-        batch.finish()
+        batch.end_packet(pad=False)
         plains = iter(batch.plains)
         for packets, content in batch.records:
             for k in range(packets):

@@ -17,6 +17,7 @@ RANGES_WORTH_PRUNING: Final = 8
 """With more ACK ranges than this, an ACK asks to be acknowledged, so that old ranges can be forgotten."""
 
 _M32: Final = 0xFFFF_FFFF
+_ACK: Final = int(FrameType.ACK)
 _ASKING: Final = KeepAlive(0).encode()
 
 
@@ -26,7 +27,7 @@ class Acknowledgements:
     ``due`` tells whether an ACK should leave now; any packet that leaves for another reason takes ``pending`` along.
     """
 
-    __slots__ = ("_asked", "_delay", "_largest_at", "_timers", "due", "packets", "pending")
+    __slots__ = ("_asked", "_delay", "_timers", "due", "largest_at", "packets", "pending")
 
     def __init__(self, timers: Timers, max_ack_delay: float, now: float) -> None:
         self.packets = ReceivedPackets()
@@ -35,21 +36,17 @@ class Acknowledgements:
         self.due = False
         self._timers = timers
         self._delay = max_ack_delay
-        self._largest_at = now
+        self.largest_at = now
+        """When the largest number came in: from then counts the delay that an ACK reports."""
         self._asked = False  # an ACK of ours that asks to be acknowledged is under way
 
-    def on_advanced(self, now: float) -> None:
-        """The largest packet number grew: from now on counts the delay that an ACK reports."""
-        self._largest_at = now
-
     def on_eliciting(self, count: int, now: float) -> None:
-        """A run with ``count`` ack-eliciting packets came in."""
+        """A run with ``count`` ack-eliciting packets, at least one, came in."""
         self.pending += count
-        if self.pending:
-            if self.pending >= 2 or self.packets.gap:
-                self.due = True
-            elif Timer.ACK not in self._timers:
-                self._timers.set(Timer.ACK, now + self._delay)
+        if self.pending >= 2 or self.packets.gap:
+            self.due = True
+        elif Timer.ACK not in self._timers:
+            self._timers.set(Timer.ACK, now + self._delay)
 
     def on_timer(self) -> None:
         """The ACK timer fired."""
@@ -58,19 +55,28 @@ class Acknowledgements:
     def add_to(self, batch: Batch, now: float) -> None:
         """Put an ACK into ``batch``, if it fits."""
         ranges = self.packets.newest()
-        delay = int((now - self._largest_at) * 1e6)
+        delay = int((now - self.largest_at) * 1e6)
         if len(ranges) == 1 and delay < _M32:
             first, last = ranges[0]
-            frame = ACK_HEADER.pack(FrameType.ACK, last, delay, 0, min(last - first, _M32))
+            frame = ACK_HEADER.pack(_ACK, last, delay, 0, min(last - first, _M32))
         else:
             frame = encode_ack(ranges, delay)
         if not batch.add(frame):
             return
         if len(ranges) > RANGES_WORTH_PRUNING and not self._asked:
-            self._asked = batch.add(_ASKING, (FrameType.ACK, ranges[0][1]))
+            self._asked = batch.add(_ASKING, (_ACK, ranges[0][1]))
         self.pending = 0
         self.due = False
         self._timers.cancel(Timer.ACK)
+
+    def note_sent(self, batch: Batch) -> None:
+        """An ACK left in the first packet of ``batch``: if that is going to be acknowledged for another reason, older
+        ranges can be forgotten then (RFC 9000 section 13.2.4). A number that was skipped on purpose leaves a gap, and
+        with a gap no ACK is cheap."""
+        if self.packets.holey:
+            content = batch.records[0][1]
+            if isinstance(content, list) and content:
+                content.append((_ACK, self.packets.largest))
 
     def on_acked(self, largest: int) -> None:
         """The peer has seen an ACK of everything up to ``largest``, so nothing below needs telling again."""

@@ -56,8 +56,8 @@ class Channel:
     """Everything one session needs from its keys onwards. Owned and driven by its ``Session``."""
 
     __slots__ = (
-        "_charged", "_entropy", "_events", "_limited", "_mask_key", "_observer", "_paced", "_probes", "_role",
-        "_skip_at", "_slow_size", "acks", "address_token", "budget", "bytes_received", "bytes_sent",
+        "_charged", "_entropy", "_events", "_limited", "_mask_key", "_observer", "_outgoing", "_paced", "_probes",
+        "_role", "_skip_at", "_slow_size", "acks", "address_token", "budget", "bytes_received", "bytes_sent",
         "close_acknowledged", "config", "control", "datagram_size", "datagrams", "keep_alive", "key", "pacer",
         "packets_received", "packets_sent", "paths", "peer_closed", "peer_mask", "protection", "quiet", "recovery",
         "rtt", "streams", "timers",
@@ -103,6 +103,7 @@ class Channel:
         self.control = Control()
         self.streams = StreamMap(role=result.role, config=config, session_key=key, events=events)
         self.streams.set_peer_limits(peer)
+        self._outgoing = self.streams.outgoing
         self.paths = Paths(path, entropy)
         timeout = min(config.keep_alive_timeout, peer.idle_timeout or config.keep_alive_timeout)
         # The peer's word can make us ask more often, but not without end.
@@ -134,12 +135,13 @@ class Channel:
         """
         received = self.acks.packets
         largest = received.largest
-        fresh = received.add(numbers)
-        if fresh is not None:
-            numbers = [numbers[i] for i in fresh]
-            plains = [plains[i] for i in fresh]
-            if not plains:
-                return False
+        if len(numbers) > 1 or not received.add_next(numbers[0]):
+            fresh = received.add(numbers)
+            if fresh is not None:
+                numbers = [numbers[i] for i in fresh]
+                plains = [plains[i] for i in fresh]
+                if not plains:
+                    return False
         self.keep_alive.on_authenticated(now)
         size = sum(map(len, plains)) + OVERHEAD * len(plains)
         self.bytes_received += size
@@ -147,13 +149,15 @@ class Channel:
         if self._observer is not None:
             self._observer.packets_received(self.key, numbers, size, now)
         if received.largest > largest:
-            self.acks.on_advanced(now)
+            self.acks.largest_at = now
         if self.quiet:
             self._process_quietly(plains, path, now)
             return True
         if path != self.paths.active:
             self._on_other_path(numbers, plains, path, size, largest, now)
-        self.acks.on_eliciting(self._process(plains, path, now), now)
+        eliciting = self._process(plains, path, now) if len(plains) > 1 else self._slow(plains[0], path, now)
+        if eliciting:
+            self.acks.on_eliciting(eliciting, now)
         return True
 
     def _on_other_path(
@@ -367,11 +371,11 @@ class Channel:
     @property
     def wants_to_send(self) -> bool:
         """Whether :meth:`poll` may have something to say."""
-        return bool(self.acks.due or self._probes or self._has_work or self.paths.busy)
+        return self.acks.due or self._has_work or self._probes > 0 or self.paths.busy
 
     @property
     def _has_work(self) -> bool:
-        return bool(self.control or self.streams.wants_to_send or self.datagrams.outgoing)
+        return self._outgoing.wants_to_send or bool(self.control.queue or self.datagrams.outgoing)
 
     def poll(self, now: float, max_segments: int) -> Transmit | None:
         """The next batch, or None where there is nothing to say or nothing may be said now."""
@@ -389,12 +393,18 @@ class Channel:
         if not limit and not self.acks.due:
             return None
         batch = Batch(size - OVERHEAD, limit or 1)
-        if self.acks.pending:
-            self.acks.add_to(batch, now)
+        acks = self.acks
+        acknowledging = acks.pending
+        if acknowledging:
+            acks.add_to(batch, now)
         if limit:
             self._fill(batch, now)
-        batch.finish()
-        return self.seal(batch, self.paths.active, now) if batch.plains else None
+        batch.end_packet(pad=False)
+        if not batch.plains:
+            return None
+        if acknowledging:
+            acks.note_sent(batch)
+        return self.seal(batch, self.paths.active, now)
 
     def _fill(self, batch: Batch, now: float) -> None:
         if self.control:
@@ -464,7 +474,7 @@ class Channel:
         batch = Batch(probe.limit - OVERHEAD, 1)
         # A path under validation has no place in loss recovery: the timer repeats challenges, the peer its own.
         batch.add(frame)
-        batch.finish(pad=True)
+        batch.end_packet()
         return self.seal(batch, probe.path, now)
 
     # --- plans

@@ -17,20 +17,20 @@ MAX_OUTSTANDING: Final = 256
 class Control:
     """One session's queue of such frames, and those in flight that must arrive."""
 
-    __slots__ = ("_queue", "_serial", "_unacked")
+    __slots__ = ("_serial", "_unacked", "queue")
 
     def __init__(self) -> None:
-        self._queue: list[tuple[bytes, Token | None]] = []  # short: a deque costs 800 bytes even when empty
+        self.queue: list[tuple[bytes, Token | None]] = []  # short: a deque costs 800 bytes even when empty
         self._unacked: dict[int, bytes] = {}
         self._serial = 0
 
     def __bool__(self) -> bool:
         """Whether anything waits to be sent."""
-        return bool(self._queue)
+        return bool(self.queue)
 
     def __len__(self) -> int:
         """How many frames wait to be sent."""
-        return len(self._queue)
+        return len(self.queue)
 
     @property
     def unacknowledged(self) -> int:
@@ -41,16 +41,16 @@ class Control:
         """Send a frame again and again until it is acknowledged."""
         self._serial += 1
         self._unacked[self._serial] = frame
-        self._queue.append((frame, (kind, self._serial)))
+        self.queue.append((frame, (kind, self._serial)))
 
     def answer(self, frame: bytes) -> None:
         """Send a frame once; dropped where too many wait."""
-        if len(self._queue) < MAX_OUTSTANDING:
-            self._queue.append((frame, None))
+        if len(self.queue) < MAX_OUTSTANDING:
+            self.queue.append((frame, None))
 
     def fill(self, batch: Batch) -> None:
         """Put as many as fit into packets."""
-        queue = self._queue
+        queue = self.queue
         while queue and batch.add(*queue[0]):
             del queue[0]
 
@@ -62,4 +62,4 @@ class Control:
         """Say it again, unless another copy has arrived."""
         frame = self._unacked.get(token[1])
         if frame is not None:
-            self._queue.append((frame, token))
+            self.queue.append((frame, token))

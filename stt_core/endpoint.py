@@ -244,6 +244,9 @@ class Endpoint:
         ``buffer`` may be reused as soon as this returns.
         """
         size = len(buffer)
+        if size <= segment_size:
+            self.receive_datagram(buffer, path, now)
+            return
         whole = size // segment_size if segment_size > OVERHEAD else 0
         done = 0
         if whole > 1 and buffer[0] & 0xC0 == 0x40:
@@ -288,10 +291,10 @@ class Endpoint:
     def _receive_protected(self, data: bytes, path: Path, now: float) -> None:
         cid = data[1:9]
         session = self._routes.get(cid)
-        mask = None if session is None else session.masks.get(cid)
         if session is None:
             self._receive_unknown(data, path, now)
             return
+        mask = session.masks.get(cid)
         if mask is None:
             return  # still connecting: nothing can be meant for it, and a reset would give its token away
         session.receive_one(data, mask, path, now)

@@ -93,7 +93,3 @@ class Batch:
         self._frames = []
         self._tokens = []
         self.free = self.room
-
-    def finish(self, *, pad: bool = False) -> None:
-        """No more frames: the last packet stays as short as it is unless ``pad``."""
-        self.end_packet(pad=pad)

@@ -154,6 +154,20 @@ class ReceivedPackets:
         """The highest number put in; -1 before the first."""
         return self._edges[-1] - 1 if self._edges else -1
 
+    @property
+    def holey(self) -> bool:
+        """Whether more than one range is remembered."""
+        return len(self._edges) > 2
+
+    def add_next(self, number: int) -> bool:
+        """Put in ``number`` if it follows the largest, which is what a single packet nearly always does."""
+        edges = self._edges
+        if not edges or edges[-1] != number:
+            return False
+        edges[-1] = number + 1
+        self.gap = False
+        return True
+
     def add(self, numbers: Sequence[int]) -> list[int] | None:
         """Put in a batch of packet numbers, in order of arrival.
 

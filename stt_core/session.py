@@ -411,7 +411,7 @@ class Session(Commands):
             return None
         batch = Batch(channel.datagram_size - OVERHEAD, 1)
         self._farewell.fill(batch, now)
-        batch.finish()
+        batch.end_packet(pad=False)
         transmit = channel.seal(batch, channel.paths.active, now)
         self._timers.set(Timer.CLOSE, self._farewell.next_timer())
         return transmit

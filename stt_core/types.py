@@ -51,8 +51,7 @@ class Path(NamedTuple):
     address: Hashable
 
 
-@dataclass(frozen=True, slots=True)
-class Transmit:
+class Transmit(NamedTuple):
     """What to send next: equal-sized datagrams back to back for one path (the last may be shorter).
 
     ``data`` is at most 65,472 bytes; ``segment_size`` is the size of each datagram in it, in bytes.

@@ -64,8 +64,8 @@ class StreamMap:
     """The streams of the session ``session_key``, seen from ``role``; ``events`` is where they report."""
 
     __slots__ = (
-        "_events", "_ids", "_key", "_max_message", "_max_window", "_out", "_peer_max_message", "_peer_window", "_role",
-        "_send_buffer", "_streams", "_wanting", "_window", "_window_size",
+        "_events", "_ids", "_key", "_max_message", "_max_window", "_peer_max_message", "_peer_window", "_role",
+        "_send_buffer", "_streams", "_wanting", "_window", "_window_size", "outgoing",
     )  # fmt: skip
 
     def __init__(self, *, role: Role, config: EndpointConfig, session_key: SessionKey, events: deque[AnyEvent]) -> None:
@@ -82,7 +82,7 @@ class StreamMap:
         self._wanting = False  # a StreamLimitError was raised and no StreamsAvailable since
         self._peer_window = 0
         self._peer_max_message = 0
-        self._out = Outgoing(
+        self.outgoing = Outgoing(
             self._streams,
             session_key=session_key,
             events=events,
@@ -94,15 +94,15 @@ class StreamMap:
     @property
     def rtt_hint(self) -> float:
         """Smoothed RTT in seconds, set by the session, by which receive windows are tuned."""
-        return self._out.rtt_hint
+        return self.outgoing.rtt_hint
 
     @rtt_hint.setter
     def rtt_hint(self, smoothed: float) -> None:
-        self._out.rtt_hint = smoothed
+        self.outgoing.rtt_hint = smoothed
 
     def set_peer_limits(self, parameters: TransportParameters) -> None:
         """What the peer declared in the handshake; before this nothing can be opened or sent."""
-        self._out.raise_credit(parameters.initial_max_data)
+        self.outgoing.raise_credit(parameters.initial_max_data)
         self._peer_window = parameters.initial_max_stream_data
         self._peer_max_message = min(parameters.max_message, MAX_LENGTH)
         self._ids.raise_limits(parameters.max_streams, 0)
@@ -140,7 +140,7 @@ class StreamMap:
                 self._ids.take_explicit(stream is not None)
         except StreamLimitError:
             self._wanting = True
-            self._out.want(BLOCKED, 0, BlockedKind.STREAMS)
+            self.outgoing.want(BLOCKED, 0, BlockedKind.STREAMS)
             raise
         if stream is None:
             stream = self._create(stream_id)
@@ -150,7 +150,7 @@ class StreamMap:
         stream.mode = mode
         stream.priority = priority
         stream.opened = stream.told = True
-        self._out.want(OPEN, stream_id)
+        self.outgoing.want(OPEN, stream_id)
         return stream_id
 
     def _check_explicit(self, stream_id: int, mode: StreamMode) -> Stream | None:
@@ -184,7 +184,7 @@ class StreamMap:
         send.append(length_prefix(len(data)))
         if data:
             send.append(data)
-        self._out.plan(self._streams[stream_id])
+        self.outgoing.plan(self._streams[stream_id])
         return True
 
     def write(self, stream_id: int, data: bytes | bytearray | memoryview) -> int:
@@ -206,7 +206,7 @@ class StreamMap:
             size = room
         if size:
             send.append(bytes(data))
-            self._out.plan(self._streams[stream_id])
+            self.outgoing.plan(self._streams[stream_id])
         return size
 
     def finish(self, stream_id: int) -> None:
@@ -219,7 +219,7 @@ class StreamMap:
             return
         stream.send.check_open()
         stream.send.finish()
-        self._out.plan(stream)
+        self.outgoing.plan(stream)
 
     def reset(self, stream_id: int, code: int = ErrorCode.APPLICATION) -> None:
         """Abandon the sending half, its unacknowledged bytes too. Where all is said already, changes nothing."""
@@ -236,7 +236,7 @@ class StreamMap:
             return
         if receive.wants_credit:
             stream.stop_code = code
-            self._out.want(STOP, stream_id)
+            self.outgoing.want(STOP, stream_id)
         receive.abandon()
         self._after_reading(stream)
 
@@ -368,7 +368,7 @@ class StreamMap:
         elif stream is not None and stream.opened:
             raise Violation(ErrorCode.STREAM_STATE, f"stream {stream_id} is not the peer's to open")
         if stream is None:
-            self._out.offer_streams()
+            self.outgoing.offer_streams()
             return
         if stream.peer_opened:
             return
@@ -415,7 +415,7 @@ class StreamMap:
 
     def receive_max_data(self, limit: int) -> None:
         """MAX_DATA; one that doesn't raise the limit came late and changes nothing."""
-        self._out.raise_credit(limit)
+        self.outgoing.raise_credit(limit)
 
     def receive_max_stream_data(self, stream_id: int, limit: int) -> None:
         """MAX_STREAM_DATA.
@@ -425,7 +425,7 @@ class StreamMap:
         stream = self._incoming(stream_id)
         if stream is not None and limit > stream.send.limit:
             stream.send.limit = limit
-            self._out.plan(stream)
+            self.outgoing.plan(stream)
 
     def receive_max_streams(self, automatic: int, explicit: int) -> None:
         """MAX_STREAMS: cumulative counts, see :class:`stt_core.frames.MaxStreams`."""
@@ -454,11 +454,11 @@ class StreamMap:
         if receive.broken is not None:
             self._fail(stream, receive.broken)
         if receive.error is not None:
-            self._out.settle_credit(stream)
+            self.outgoing.settle_credit(stream)
         if not stream.notified and stream.told and receive.readable:
             stream.notified = True
             self._events.append(StreamReadable(self._key, stream.stream_id))
-        self._out.offer_credit(stream)
+        self.outgoing.offer_credit(stream)
         if receive.terminal:
             self._settle(stream)
 
@@ -466,8 +466,8 @@ class StreamMap:
         receive = stream.receive
         if receive.broken is not None:
             self._fail(stream, receive.broken)
-        self._out.settle_credit(stream)
-        self._out.offer_credit(stream)
+        self.outgoing.settle_credit(stream)
+        self.outgoing.offer_credit(stream)
         if receive.terminal:
             self._settle(stream)
 
@@ -483,7 +483,7 @@ class StreamMap:
             return
         if receive.wants_credit:
             stream.stop_code = code
-            self._out.want(STOP, stream.stream_id)
+            self.outgoing.want(STOP, stream.stream_id)
         receive.fail(code)
         if not stream.notified:
             stream.notified = True
@@ -492,8 +492,8 @@ class StreamMap:
     def _reset(self, stream: Stream, code: int) -> None:
         if stream.send.state in (SendState.OPEN, SendState.DATA_SENT):
             stream.send.reset(code)
-            self._out.unpark(stream)
-            self._out.want(CLOSE, stream.stream_id)
+            self.outgoing.unpark(stream)
+            self.outgoing.want(CLOSE, stream.stream_id)
 
     def _settle(self, stream: Stream) -> None:
         """Free the stream if both halves are done."""
@@ -501,9 +501,9 @@ class StreamMap:
             return
         stream_id = stream.stream_id
         del self._streams[stream_id]
-        self._out.forget(stream)
+        self.outgoing.forget(stream)
         self._ids.close(stream_id)
-        self._out.offer_streams()
+        self.outgoing.offer_streams()
         self._events.append(StreamFinished(self._key, stream_id))
         if stream_id <= MAX_EXPLICIT:
             self._offer_streams()
@@ -518,7 +518,7 @@ class StreamMap:
     @property
     def wants_to_send(self) -> bool:
         """Whether :meth:`fill` has something to put into packets."""
-        return self._out.wants_to_send
+        return self.outgoing.wants_to_send
 
     @property
     def has_unacknowledged(self) -> bool:
@@ -527,7 +527,7 @@ class StreamMap:
 
     def fill(self, batch: Batch, now: float) -> None:
         """Put control frames, then data, into ``batch`` until it is full or nothing is left to send."""
-        self._out.fill(batch, now)
+        self.outgoing.fill(batch, now)
 
     # --- acknowledgements and losses
 
@@ -558,7 +558,7 @@ class StreamMap:
         if token[0] == DATA:
             self._data_lost(token[1], token[2], token[3], fin=bool(token[4]))
         else:
-            self._out.on_lost(token)
+            self.outgoing.on_lost(token)
 
     def _data_acked(self, stream_id: int, start: int, stop: int, *, fin: bool) -> None:
         stream = self._streams.get(stream_id)
@@ -572,7 +572,7 @@ class StreamMap:
         stream = self._streams.get(stream_id)
         if stream is not None:
             stream.send.on_lost(start, stop, fin)
-            self._out.plan(stream)
+            self.outgoing.plan(stream)
 
     def _report_acked(self, stream: Stream) -> None:
         for offset in stream.send.reached():

@@ -65,7 +65,7 @@ class End:
         """One poll's packets."""
         batch = Batch(room, limit)
         self.map.fill(batch, now)
-        batch.finish()
+        batch.end_packet(pad=False)
         assert len(batch.plains) <= limit
         assert all(len(plain) == room for plain in batch.plains[:-1])
         assert all(len(plain) <= room for plain in batch.plains)

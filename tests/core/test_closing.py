@@ -29,7 +29,7 @@ def nothing_kept(end: End) -> bool:
 def spoken(farewell: Farewell, now: float) -> list[bytes]:
     batch = Batch(1000, 1)
     farewell.fill(batch, now)
-    batch.finish()
+    batch.end_packet(pad=False)
     return batch.plains
 
 

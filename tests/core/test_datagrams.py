@@ -15,7 +15,7 @@ def test_boundaries_and_order_are_kept() -> None:
     assert all(queue.send(data) for data in sent)
     batch = Batch(1000, 4)
     queue.fill(batch)
-    batch.finish()
+    batch.end_packet(pad=False)
     got = [
         frame.data for plain in batch.plains for frame in parse_frames_untrusted(plain) if isinstance(frame, Datagram)
     ]
@@ -39,7 +39,7 @@ def test_one_that_the_path_cannot_carry_any_more_is_dropped_and_holds_nobody_up(
     queue.send(b"small")
     batch = Batch(1000, 2)
     queue.fill(batch)
-    batch.finish()
+    batch.end_packet(pad=False)
     assert batch.plains == [Datagram(b"small").encode()]
     assert len(batch.plains[0]) - len(b"small") == DATAGRAM_OVERHEAD
 

@@ -14,7 +14,7 @@ def test_small_frames_share_a_packet() -> None:
     assert batch.add(b"a" * 10, (1, 1))
     assert batch.add(b"b" * 10)
     assert batch.add(b"c" * 10, (2, 2))
-    batch.finish()
+    batch.end_packet(pad=False)
     assert batch.plains == [b"a" * 10 + b"b" * 10 + b"c" * 10]
     assert batch.records == [(1, [(1, 1), (2, 2)])]
 
@@ -23,7 +23,7 @@ def test_all_but_the_last_packet_are_filled_up() -> None:
     batch = Batch(ROOM, 3)
     for _ in range(5):
         assert batch.add(b"x" * 40)
-    batch.finish()
+    batch.end_packet(pad=False)
     assert [len(plain) for plain in batch.plains] == [ROOM, ROOM, 40]
     assert batch.plains[0] == b"x" * 80 + bytes(20)
 
@@ -31,7 +31,7 @@ def test_all_but_the_last_packet_are_filled_up() -> None:
 def test_the_last_may_be_filled_up_too() -> None:
     batch = Batch(ROOM, 1)
     batch.add(b"x")
-    batch.finish(pad=True)
+    batch.end_packet()
     assert batch.plains == [b"x" + bytes(99)]
 
 
@@ -40,7 +40,7 @@ def test_a_run_is_one_record_and_ends_the_open_packet() -> None:
     batch.add(b"head", (9, 9))
     batch.add_run([b"r" * ROOM] * 3, (7, 1000, 85))
     batch.add(b"tail", (8, 8))
-    batch.finish()
+    batch.end_packet(pad=False)
     assert [len(plain) for plain in batch.plains] == [ROOM, ROOM, ROOM, ROOM, 4]
     assert batch.records == [(1, [(9, 9)]), (3, (7, 1000, 85)), (1, [(8, 8)])]
 
@@ -50,7 +50,7 @@ def test_there_are_never_more_packets_than_allowed() -> None:
     added = 0
     while batch.add(b"x" * 60):
         added += 1
-    batch.finish()
+    batch.end_packet(pad=False)
     assert added == len(batch.plains) == 2
     assert batch.packets_left == 0
 
@@ -69,14 +69,14 @@ def test_only_tokens_and_runs_ask_to_be_acknowledged() -> None:
     token.add(b"frame", (1, 2))
     run.add_run([bytes(ROOM)], (1, 0, 85))
     assert [quiet.eliciting, token.eliciting, run.eliciting] == [False, True, True]
-    quiet.finish()
+    quiet.end_packet(pad=False)
     assert not quiet.eliciting
     assert quiet.records == [(1, [])]
 
 
 def test_an_empty_batch_stays_empty() -> None:
     batch = Batch(ROOM, 2)
-    batch.finish(pad=True)
+    batch.end_packet()
     assert not batch.plains
     assert not batch.records
     assert not batch.open_packet

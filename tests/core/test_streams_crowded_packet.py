@@ -32,7 +32,7 @@ def test_a_limit_that_did_not_fit_is_announced_later(mode: StreamMode, free: int
     crowded = Batch(ROOM, 1)
     crowded.add(bytes(ROOM - free), (FrameType.KEEP_ALIVE, 0))
     receiver.map.fill(crowded, pair.now)
-    crowded.finish()
+    crowded.end_packet(pad=False)
     said = [token[0] for _, content in crowded.records if isinstance(content, list) for token in content]
     packets = receiver.fill(pair.now)
     said += [FrameType.MAX_DATA for _ in frames_of(packets, MaxData)]

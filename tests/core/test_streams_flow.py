@@ -129,7 +129,7 @@ def test_the_pool_refuses_past_its_limit_and_favours_one_stream_at_a_time() -> N
 def test_many_messages_at_once_larger_than_the_pool_all_arrive() -> None:
     """Each waits for the others and none for ever, though all together exceed every limit."""
     pair = Pair(stream_window=4096, session_window=16_384, max_window=32_768, max_message=1 << 20)
-    pair.responder.map._out._pool.limit = 40_000
+    pair.responder.map.outgoing._pool.limit = 40_000
     ids = [pair.initiator.map.open() for _ in range(20)]
     messages = {stream_id: bytes([stream_id % 251]) * (60_000 + stream_id % 1000) for stream_id in ids}
     for stream_id in ids:
@@ -149,7 +149,7 @@ def test_many_messages_at_once_larger_than_the_pool_all_arrive() -> None:
 
 def test_credit_held_by_idle_streams_starves_no_message() -> None:
     pair = Pair(stream_window=4096, session_window=16_384, max_window=65_536, max_message=1 << 20)
-    pair.responder.map._out._pool.limit = 50_000
+    pair.responder.map.outgoing._pool.limit = 50_000
     pair.responder.map.rtt_hint = 10.0  # everything counts as drained fast: windows grow as far as they may
     for _ in range(30):
         stream_id = pair.initiator.map.open()
@@ -162,7 +162,7 @@ def test_credit_held_by_idle_streams_starves_no_message() -> None:
 @pytest.mark.parametrize("how", ["stop", "reset"])
 def test_a_stream_that_is_stopped_or_reset_gives_the_pool_back_what_it_held(how: str) -> None:
     pair = Pair(stream_window=4096, session_window=16_384, max_message=1 << 20)
-    pair.responder.map._out._pool.limit = 20_000
+    pair.responder.map.outgoing._pool.limit = 20_000
     unread, waiting = pair.initiator.map.open(), pair.initiator.map.open()
     pair.initiator.map.send_message(unread, bytes(50_000))
     pair.settle()

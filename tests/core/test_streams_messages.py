@@ -15,7 +15,7 @@ def inject(end: End, stream_id: int, data: bytes) -> None:
     """Send what no application can: bytes of the stream, past the framing."""
     stream = end.map._streams[stream_id]
     stream.send.append(data)
-    end.map._out.plan(stream)
+    end.map.outgoing.plan(stream)
 
 
 @pytest.mark.parametrize("length", [0, 1, 127, 128, 16_383, 16_384, 1 << 24, 1 << 31, MAX_LENGTH])

@@ -27,7 +27,7 @@ def half(*parts: bytes) -> SendHalf:
 def fill(send: SendHalf, *, limit: int = 64, credit: int = 1 << 40) -> tuple[Batch, list[Data]]:
     batch = Batch(ROOM, limit)
     send.fill(batch, credit, limit)
-    batch.finish()
+    batch.end_packet(pad=False)
     return batch, [f for plain in batch.plains for f in parse_frames_untrusted(plain) if isinstance(f, Data)]
 
 

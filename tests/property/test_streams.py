@@ -173,7 +173,7 @@ def test_bytes_and_messages_survive_loss_reordering_and_late_packets(
         assert not end.map.has_unacknowledged
         assert end.map._window.overhead == 0
         assert end.map._window.consumed == end.map._window.received
-        assert end.map._out._pool._total == 0
+        assert end.map.outgoing._pool._total == 0
 
 
 @given(st.integers(0, MAX_LENGTH), st.binary(max_size=8))

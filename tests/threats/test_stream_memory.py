@@ -204,7 +204,7 @@ def test_peer_huge_unfinished_messages() -> None:
     """On every stream a message that doesn't end. Memory stays within the pool, and in the end each gets through."""
     windows, message, pool = 16 * KIB, 256 * KIB, 2 * MIB
     victim = Pair(stream_window=windows, session_window=64 * KIB, max_window=256 * KIB, max_message=message).responder
-    victim.map._out._pool.limit = pool
+    victim.map.outgoing._pool.limit = pool
     victim.map.rtt_hint = 10.0
     with peak_below(pool + message + 64 * windows + 1 * MIB):
         peer = Hoarder(victim, message)
