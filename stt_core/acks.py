@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 from stt_core.frames import ACK_HEADER, FrameType, KeepAlive, encode_ack
-from stt_core.packing import Batch
+from stt_core.packing import Batch, Content
 from stt_core.ranges import ReceivedPackets
 from stt_core.timers import Timer, Timers
 
@@ -52,31 +52,34 @@ class Acknowledgements:
         """The ACK timer fired."""
         self.due = self.pending > 0
 
-    def add_to(self, batch: Batch, now: float) -> None:
-        """Put an ACK into ``batch``, if it fits."""
+    def frame(self, now: float) -> bytes:
+        """The ACK that would leave now."""
         ranges = self.packets.newest()
         delay = int((now - self.largest_at) * 1e6)
-        if len(ranges) == 1 and delay < _M32:
-            first, last = ranges[0]
-            frame = ACK_HEADER.pack(_ACK, last, delay, 0, min(last - first, _M32))
-        else:
-            frame = encode_ack(ranges, delay)
-        if not batch.add(frame):
+        if len(ranges) > 1 or delay > _M32:
+            return encode_ack(ranges, delay)
+        first, last = ranges[0]
+        return ACK_HEADER.pack(_ACK, last, delay, 0, min(last - first, _M32))
+
+    def add_to(self, batch: Batch, now: float) -> None:
+        """Put an ACK into ``batch``, if it fits."""
+        if not batch.add(self.frame(now)):
             return
-        if len(ranges) > RANGES_WORTH_PRUNING and not self._asked:
-            self._asked = batch.add(_ASKING, (_ACK, ranges[0][1]))
+        if self.packets.count > RANGES_WORTH_PRUNING and not self._asked:
+            self._asked = batch.add(_ASKING, (_ACK, self.packets.largest))
+        self.pending = 0
+
+    def on_sent(self, content: Content) -> None:
+        """An ACK leaves, in a packet that holds ``content`` beside it.
+
+        If that is going to be acknowledged for another reason, older ranges can be forgotten then (RFC 9000 section
+        13.2.4). A number that was skipped on purpose leaves a gap, and an ACK with a gap is not cheap.
+        """
         self.pending = 0
         self.due = False
         self._timers.cancel(Timer.ACK)
-
-    def note_sent(self, batch: Batch) -> None:
-        """An ACK left in the first packet of ``batch``: if that is going to be acknowledged for another reason, older
-        ranges can be forgotten then (RFC 9000 section 13.2.4). A number that was skipped on purpose leaves a gap, and
-        with a gap no ACK is cheap."""
-        if self.packets.holey:
-            content = batch.records[0][1]
-            if isinstance(content, list) and content:
-                content.append((_ACK, self.packets.largest))
+        if self.packets.count > 1 and isinstance(content, list) and content:
+            content.append((_ACK, self.packets.largest))
 
     def on_acked(self, largest: int) -> None:
         """The peer has seen an ACK of everything up to ``largest``, so nothing below needs telling again."""

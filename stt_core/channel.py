@@ -392,19 +392,35 @@ class Channel:
             self._limited = False
         if not limit and not self.acks.due:
             return None
+        if limit and self._outgoing.wants_to_send and not (self._probes or self.control or self.datagrams.outgoing):
+            transmit = self._poll_small(size - OVERHEAD, now)
+            if transmit is not None:
+                return transmit
         batch = Batch(size - OVERHEAD, limit or 1)
-        acks = self.acks
-        acknowledging = acks.pending
+        acknowledging = self.acks.pending
         if acknowledging:
-            acks.add_to(batch, now)
+            self.acks.add_to(batch, now)
         if limit:
             self._fill(batch, now)
         batch.end_packet(pad=False)
         if not batch.plains:
             return None
-        if acknowledging:
-            acks.note_sent(batch)
-        return self.seal(batch, self.paths.active, now)
+        if acknowledging and not self.acks.pending:
+            self.acks.on_sent(batch.records[0][1])
+        return self.seal(batch.plains, batch.records, self.paths.active, now)
+
+    def _poll_small(self, room: int, now: float) -> Transmit | None:
+        """The one packet that is all there is to say, without a batch; None where that isn't all."""
+        acks = self.acks
+        head = acks.frame(now) if acks.pending else b""
+        taken = self._outgoing.take_small(room - len(head))
+        if taken is None:
+            return None
+        frame, token = taken
+        content: Content = [token]
+        if head:
+            acks.on_sent(content)
+        return self.seal([head + frame], [(1, content)], self.paths.active, now)
 
     def _fill(self, batch: Batch, now: float) -> None:
         if self.control:
@@ -438,30 +454,31 @@ class Channel:
                 self.timers.set(Timer.PACING, at)
         return max(limit, min(self._probes, most), 0)
 
-    def seal(self, batch: Batch, path: Path, now: float) -> Transmit:
-        """Number, seal and record a finished batch that holds at least one packet."""
+    def seal(self, plains: list[bytes], records: list[tuple[int, Content]], path: Path, now: float) -> Transmit:
+        """Number, seal and record packets, at least one; ``records`` holds ``(packets, content)`` in their order."""
         protection = self.protection
         if protection.next_number >= self._skip_at:
             self.recovery.skip(protection.next_number)
             protection.next_number += 1
             self._plan_skip()
-        plains = batch.plains
         first = number = protection.next_number
         data = protection.seal(plains, self.peer_mask, now)
         size = len(plains[0]) + OVERHEAD
-        on_sent = self.recovery.on_sent
-        for count, content in batch.records:
+        eliciting = False
+        for count, content in records:
             packet = size if isinstance(content, tuple) else len(plains[number - first]) + OVERHEAD
-            on_sent(number, count, packet, content, now)
+            self.recovery.on_sent(number, count, packet, content, now)
             number += count
+            eliciting = eliciting or bool(content)
         self.bytes_sent += len(data)
         self.packets_sent += len(plains)
-        if self._paced and batch.eliciting:  # ACKs alone are not paced (RFC 9002 section 7.7)
-            self.pacer.on_sent(len(data), now)
         if self._observer is not None:
             self._observer.packets_sent(self.key, first, len(plains), len(data), now)
-        self._charge()
-        self._plan_loss_timer()
+        if eliciting:
+            if self._paced:  # ACKs alone are not paced (RFC 9002 section 7.7)
+                self.pacer.on_sent(len(data), now)
+            self._charge()
+            self._plan_loss_timer()
         return Transmit(data, path, size)
 
     def _seal_probe(self, probe: Probe, now: float) -> Transmit:
@@ -475,7 +492,7 @@ class Channel:
         # A path under validation has no place in loss recovery: the timer repeats challenges, the peer its own.
         batch.add(frame)
         batch.end_packet()
-        return self.seal(batch, probe.path, now)
+        return self.seal(batch.plains, batch.records, probe.path, now)
 
     # --- plans
 

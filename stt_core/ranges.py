@@ -155,9 +155,9 @@ class ReceivedPackets:
         return self._edges[-1] - 1 if self._edges else -1
 
     @property
-    def holey(self) -> bool:
-        """Whether more than one range is remembered."""
-        return len(self._edges) > 2
+    def count(self) -> int:
+        """How many ranges are remembered."""
+        return len(self._edges) >> 1
 
     def add_next(self, number: int) -> bool:
         """Put in ``number`` if it follows the largest, which is what a single packet nearly always does."""

@@ -412,7 +412,7 @@ class Session(Commands):
         batch = Batch(channel.datagram_size - OVERHEAD, 1)
         self._farewell.fill(batch, now)
         batch.end_packet(pad=False)
-        transmit = channel.seal(batch, channel.paths.active, now)
+        transmit = channel.seal(batch.plains, batch.records, channel.paths.active, now)
         self._timers.set(Timer.CLOSE, self._farewell.next_timer())
         return transmit
 

@@ -154,6 +154,30 @@ class Outgoing:
 
     # --- into packets
 
+    def take_small(self, room: int) -> tuple[bytes, Token] | None:
+        """The DATA frame that is all there is to send, at most ``room`` bytes, or None where that isn't all."""
+        if self._control:
+            return None
+        stream = self._schedule.only()
+        if stream is None or stream.announcing:
+            return None
+        send = stream.send
+        before = send.sent
+        taken = send.take_small(room, self.credit_limit - self.sent)
+        if taken is not None:
+            self.sent += send.sent - before
+            self._schedule.drop(stream)
+            if send.wants_room:
+                self._offer_room(stream)
+        return taken
+
+    def _offer_room(self, stream: Stream) -> None:
+        """Tell the application when a buffer that was full is half empty."""
+        send = stream.send
+        if 2 * send.unsent < self._send_buffer:
+            send.wants_room = False
+            self._events.append(StreamWritable(self._key, stream.stream_id))
+
     def fill(self, batch: Batch, now: float) -> None:
         """Put control frames, then data, into ``batch`` until it is full or nothing is left to send."""
         if self._control:
@@ -177,9 +201,8 @@ class Outgoing:
             before = send.sent
             done = send.fill(batch, self.credit_limit - self.sent, batch.limit if alone else -(-stream.turn // body))
             self.sent += send.sent - before
-            if send.wants_room and 2 * send.unsent < self._send_buffer:
-                send.wants_room = False
-                self._events.append(StreamWritable(self._key, stream.stream_id))
+            if send.wants_room:
+                self._offer_room(stream)
             if not send.sendable(self.credit_limit - self.sent):
                 schedule.drop(stream)
                 if send.sent < send.end:

@@ -174,6 +174,9 @@ class ReceiveHalf:
             (RFC 9000 section 4.5).
         """
         stop = offset + len(data)
+        if offset == self.expected and data and not fin and self.in_order:
+            self.commit([data], stop)
+            return
         self._check_final(stop, fin)
         self._account(stop)
         if fin and self.state is ReceiveState.OPEN:

@@ -38,6 +38,13 @@ class Schedule:
             level = self._levels[stream.level] = deque()
         level.append(stream)
 
+    def only(self) -> Stream | None:
+        """The one stream that has something to send; None where there are several, or none."""
+        if len(self._levels) != 1:
+            return None
+        (level,) = self._levels.values()
+        return level[0] if len(level) == 1 else None
+
     def head(self) -> tuple[Stream, bool]:
         """Whose turn it is, and whether it has no rival; there must be one."""
         level = self._levels[min(self._levels)]

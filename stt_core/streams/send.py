@@ -11,7 +11,7 @@ from typing import Final
 
 from stt_core.errors import StreamClosedError, StreamResetError
 from stt_core.frames import DATA_OVERHEAD, FrameType, pack_data
-from stt_core.packing import Batch
+from stt_core.packing import Batch, Token
 from stt_core.ranges import RangeSet
 from stt_core.state import SEND, SendState, SendTrigger, advance
 
@@ -133,6 +133,25 @@ class SendHalf:
         return done
 
     # --- what leaves
+
+    def take_small(self, room: int, credit: int) -> tuple[bytes, Token] | None:
+        """All that is unsent as one DATA frame of at most ``room`` bytes, noted as sent; None where it is no such case.
+
+        The path of single messages: what was lost, an end, or bytes left of earlier packets go through :meth:`fill`.
+        """
+        start, size = self.sent, self.end - self.sent
+        if not 0 < size <= min(room - DATA_OVERHEAD, credit, self.limit - start):
+            return None
+        if self._lost or self.state is not SendState.OPEN:
+            return None
+        data = b"".join(self._pending)
+        if len(data) != size:
+            return None
+        self._pending = []
+        self._starts.append(start)
+        self._chunks.append(data)
+        self.sent = start + size
+        return pack_data(_DATA, self.stream_id, start, size) + data, (_DATA, self.stream_id, start, self.sent, False)
 
     def fill(self, batch: Batch, credit: int, packets: int) -> int:
         """Put about ``packets`` packets into ``batch``, what was lost first; returns the bytes put in.
