@@ -63,30 +63,28 @@ class AsyncioParkingLot:
                 future.set_result(None)
 
 
-class AnyioParkingLot:
-    """On every event loop that anyio knows."""
+class TrioParkingLot:
+    """trio's own kind."""
 
-    __slots__ = ("_event", "wakes")
+    __slots__ = ("_lot", "wakes")
 
     def __init__(self) -> None:
+        import trio  # noqa: PLC0415 - only there where it is the running library
+
         self.wakes = 0
-        self._event: anyio.Event | None = None
+        self._lot = trio.lowlevel.ParkingLot()
 
     async def park(self, since: int | None = None) -> None:
         """See :class:`ParkingLot`."""
         if since is not None and self.wakes != since:
             await anyio.lowlevel.checkpoint()
             return
-        if self._event is None:
-            self._event = anyio.Event()
-        await self._event.wait()
+        await self._lot.park()
 
     def wake_all(self) -> None:
         """See :class:`ParkingLot`."""
         self.wakes += 1
-        event, self._event = self._event, None
-        if event is not None:
-            event.set()
+        self._lot.unpark_all()
 
 
 def on_trio() -> bool:
@@ -98,4 +96,4 @@ def on_trio() -> bool:
 
 def parking_lot() -> ParkingLot:
     """What parks best on the running event loop."""
-    return AnyioParkingLot() if on_trio() else AsyncioParkingLot()
+    return TrioParkingLot() if on_trio() else AsyncioParkingLot()

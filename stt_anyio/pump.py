@@ -7,7 +7,8 @@ registered, its callback takes the turn, and one timer moves. Elsewhere a task w
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from math import inf
 from typing import Protocol
 
 import anyio
@@ -15,6 +16,7 @@ import anyio.lowlevel
 
 from stt_anyio.parking import on_trio
 from stt_backends.driver import Driver
+from stt_backends.udp import UdpSocket
 
 
 class Pump(Protocol):
@@ -126,13 +128,23 @@ class AsyncioPump:
 
 
 class AnyioPump:
-    """On every event loop that anyio knows: one task waits for the socket, another for commands in quick succession."""
+    """On every event loop that anyio knows: one task waits for the socket, another for commands in quick succession.
+
+    The first waits inside a cancel scope whose deadline is the next timer: a new scope for each datagram would cost
+    as much as the wait.
+    """
 
     def __init__(self, driver: Driver, finished: Callable[[], bool]) -> None:
         self._driver = driver
         self._finished = finished
         self._socket = driver.socket
+        self._wait_readable: Callable[[UdpSocket], Awaitable[None]] = anyio.wait_readable
+        if on_trio():
+            import trio  # noqa: PLC0415 - only there where it is the running library
+
+            self._wait_readable = trio.lowlevel.wait_readable
         self._scope: anyio.CancelScope | None = None
+        self._due = inf
         self._settle = anyio.Event()
         self._woken = False
         self._failure: Exception | None = None
@@ -142,17 +154,35 @@ class AnyioPump:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._settle_all)
             try:
-                while True:
-                    self._woken = False
-                    self._guard(self._driver.turn)
-                    if self._failure is not None or self._finished():
-                        break
-                    await self._wait()
+                while not await self._go_on():
+                    continue
             finally:
+                self._scope = None
                 anyio.notify_closing(self._socket)
             tasks.cancel_scope.cancel()
         if self._failure is not None:
             raise self._failure  # here, so that no group is around it
+
+    async def _go_on(self) -> bool:
+        """Take turns until a timer is due or somebody wakes us; True when it is over."""
+        driver = self._driver
+        with anyio.CancelScope() as self._scope:
+            self._due = inf
+            while True:
+                self._woken = False
+                self._guard(driver.turn)
+                if self._failure is not None or self._finished():
+                    return True
+                self._plan(self._scope)
+                await (anyio.wait_writable(self._socket) if driver.blocked else self._wait_readable(self._socket))
+        return False
+
+    def _plan(self, scope: anyio.CancelScope) -> None:
+        """A deadline that comes too early costs one look; moving it at each packet would cost one each."""
+        due = self._driver.next_timer()
+        if due is not None and due < self._due:
+            self._due = due
+            scope.deadline = anyio.current_time() + max(0.0, due - self._driver.clock())
 
     def _guard(self, step: Callable[[], bool | None]) -> bool | None:
         """Take a step; a failure ends the node, not whoever's call led to it."""
@@ -205,7 +235,7 @@ class AnyioPump:
         if self._driver.blocked or self._finished():
             self.wake()
         else:
-            self._move_deadline(self._scope)
+            self._plan(self._scope)
 
     def wake(self) -> None:
         """See :class:`Pump`."""

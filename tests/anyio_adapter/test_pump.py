@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 import anyio
 import pytest
 
-from stt_anyio.parking import AnyioParkingLot, AsyncioParkingLot, ParkingLot, on_trio, parking_lot
+from stt_anyio.parking import AsyncioParkingLot, TrioParkingLot, on_trio, parking_lot
 from stt_anyio.pump import AnyioPump, AsyncioPump, Pump, pump_for
 from stt_backends.driver import Driver
 from stt_backends.udp import UdpSocket
@@ -118,7 +118,7 @@ async def rig_on_a_socket(make: MakePump) -> AsyncIterator[Rig]:
 async def test_the_event_loop_decides_what_pumps_and_parks() -> None:
     async with rig_on_a_socket(pump_for) as rig:
         assert isinstance(rig.pump, AnyioPump if on_trio() else AsyncioPump)
-        assert isinstance(parking_lot(), AnyioParkingLot if on_trio() else AsyncioParkingLot)
+        assert isinstance(parking_lot(), TrioParkingLot if on_trio() else AsyncioParkingLot)
 
 
 async def test_one_turn_at_the_beginning_and_one_for_each_datagram(kind: MakePump) -> None:
@@ -187,14 +187,8 @@ async def test_a_failure_comes_out_of_run_and_out_of_nothing_else(kind: MakePump
         assert rig.failure is rig.driver.failing
 
 
-@pytest.fixture(params=[parking_lot, AnyioParkingLot], ids=["native", "anyio"])
-def make_lot(request: pytest.FixtureRequest) -> Callable[[], ParkingLot]:
-    found: Callable[[], ParkingLot] = request.param
-    return found
-
-
-async def test_news_ends_every_wait_once(make_lot: Callable[[], ParkingLot]) -> None:
-    lot = make_lot()
+async def test_news_ends_every_wait_once() -> None:
+    lot = parking_lot()
     lot.wake_all()  # before anybody waits: not kept
     ended = []
 
@@ -213,8 +207,8 @@ async def test_news_ends_every_wait_once(make_lot: Callable[[], ParkingLot]) -> 
     assert sorted(ended) == [0, 1, 2]
 
 
-async def test_news_between_looking_and_parking_is_not_missed(make_lot: Callable[[], ParkingLot]) -> None:
-    lot = make_lot()
+async def test_news_between_looking_and_parking_is_not_missed() -> None:
+    lot = parking_lot()
     since = lot.wakes
     lot.wake_all()
     with anyio.fail_after(LIMIT):
@@ -224,8 +218,8 @@ async def test_news_between_looking_and_parking_is_not_missed(make_lot: Callable
     assert scope.cancelled_caught
 
 
-async def test_a_wait_that_was_cancelled_leaves_nothing_behind(make_lot: Callable[[], ParkingLot]) -> None:
-    lot = make_lot()
+async def test_a_wait_that_was_cancelled_leaves_nothing_behind() -> None:
+    lot = parking_lot()
     with anyio.move_on_after(0.001) as scope:
         await lot.park()
     assert scope.cancelled_caught
