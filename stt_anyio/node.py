@@ -23,7 +23,7 @@ from stt_anyio.callbacks import Callbacks, spawn
 from stt_anyio.errors import translate, translated
 from stt_anyio.parking import ParkingLot, parking_lot
 from stt_anyio.pump import Pump, pump_for
-from stt_anyio.session import STTSession
+from stt_anyio.session import OF_STREAMS, STTSession
 from stt_backends.driver import Driver
 from stt_backends.pyca import PycaCrypto
 from stt_backends.seed import load_shared_seed
@@ -250,7 +250,7 @@ class STTNode:
 
     def kick(self) -> None:
         """Let what a command has queued leave: at once, or with what follows at its heels."""
-        if self._pump is not None:
+        if self._pump is not None and self._driver is not None and self._driver.has_work:
             self._pump.submit()
 
     def _wake(self) -> None:
@@ -424,7 +424,11 @@ class STTNode:
     # --- events
 
     def _on_event(self, event: AnyEvent) -> None:
-        if isinstance(event, SessionEstablished):
+        if isinstance(event, OF_STREAMS):
+            concerned = self._sessions.get(event.session_key)
+            if concerned is not None:
+                concerned.handle_event(event)
+        elif isinstance(event, SessionEstablished):
             self._on_new_session(event)
         elif isinstance(event, HandshakeFailed):
             connecting = self._connecting.get(event.session_key)

@@ -69,7 +69,7 @@ class AsyncioPump:
 
     def submit(self) -> None:
         """See :class:`Pump`."""
-        if self._driver.has_work and not self._end.done():
+        if not self._end.done():
             self._guard(self._submit)
 
     def wake(self) -> None:
@@ -221,8 +221,6 @@ class AnyioPump:
 
     def submit(self) -> None:
         """See :class:`Pump`."""
-        if not self._driver.has_work:
-            return
         if self._guard(self._driver.submit):
             self._settle.set()
         else:

@@ -36,7 +36,8 @@ if TYPE_CHECKING:
 CLOSE_LINGER = 5.0
 """Seconds ``close`` spends on getting what was sent acknowledged, before it says goodbye regardless."""
 
-_OF_STREAMS = (StreamReadable, StreamWritable, StreamStopped, StreamAcknowledged, StreamFinished)
+OF_STREAMS = (StreamReadable, StreamWritable, StreamStopped, StreamAcknowledged, StreamFinished)
+"""News of one stream that is there: most of all news."""
 _MODES = {"messages": StreamMode.MESSAGES, "bytes": StreamMode.BYTES}
 
 
@@ -237,7 +238,7 @@ class STTSession:
 
     def handle_event(self, event: Event) -> None:
         """Wake whoever the event concerns."""
-        if isinstance(event, _OF_STREAMS):
+        if isinstance(event, OF_STREAMS):
             concerned = self._streams.get(event.stream_id)
             if concerned is not None:
                 concerned.handle_event(event)

@@ -5,7 +5,7 @@ Rule: everything a stream *is* lives in the core; here are only the waits. Every
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
@@ -46,7 +46,10 @@ class _Stream:
         self._broken_by: int | None = None
         self._stopped_by: int | None = None
         self._acknowledged = 0
+        self._core = session.core
+        self._kick = session.node.kick
         self._readable = True  # perhaps: only a look that finds nothing knows
+        self._quiet = -1  # how often there was news when there was nothing to read; as often means: still nothing
         self._news = parking_lot()
         self._sending = ResourceGuard("sending to")
         self._receiving = ResourceGuard("receiving from")
@@ -58,7 +61,7 @@ class _Stream:
 
     def refresh(self) -> None:
         """Take over what both ends agreed on, where both opened the stream."""
-        info = self.session.core.stream_info(self.stream_id)
+        info = self._core.stream_info(self.stream_id)
         self.purpose, self.priority = info.purpose, info.priority
 
     def handle_event(self, event: Event) -> None:
@@ -91,8 +94,12 @@ class _Stream:
                 f"the peer stopped stream {self.stream_id} with code {self._stopped_by}", code=self._stopped_by
             )
 
-    def _read(self, read: Callable[[], bytes | None]) -> bytes | None:
-        """What ``read`` gives; the end and a reset are told as often as they are asked for."""
+    def _take(self, max_bytes: int) -> bytes | None:
+        """What the core has, or None."""
+        raise AssertionError("each kind of stream reads in its own way")
+
+    def _read(self, max_bytes: int) -> bytes | None:
+        """What there is; the end and a reset are told as often as they are asked for."""
         self._check_open()
         if self._broken_by is not None:
             raise StreamResetError(
@@ -100,29 +107,33 @@ class _Stream:
             )
         if self._ended:
             raise anyio.EndOfStream
+        core = self._core
         try:
-            data = read()
-            self._readable = self.session.core.is_readable(self.stream_id)
-            if data is not None:
-                return data
-            self._ended = self.session.core.at_end(self.stream_id)
+            data = self._take(max_bytes)
+            self._readable = data is not None and core.is_readable(self.stream_id)
+            self._ended = data is None and core.at_end(self.stream_id)
         except STTError as error:
             if isinstance(error, CoreStreamResetError):
                 self._broken_by = error.code
             raise translate(error) from error.__cause__
         if self._ended:
             raise anyio.EndOfStream
-        self.session.raise_if_over()
-        return None
+        if data is None:
+            self.session.raise_if_over()
+        if not self._readable and self.session.alive:  # there will be news, if only of the session's end
+            self._quiet = self._news.wakes
+        return data
 
-    async def _receive(self, read: Callable[[], bytes | None]) -> bytes:
+    async def _receive(self, max_bytes: int) -> bytes:
         with self._receiving:
             # Each call is a checkpoint, and one is enough: where nothing waits to be read, parking is it.
             if self._readable:
                 await anyio.lowlevel.checkpoint()
-            while (data := self._read(read)) is None:
+            elif self._quiet == self._news.wakes:
                 await self._news.park()
-        self.session.kick()  # reading gives the peer credit
+            while (data := self._read(max_bytes)) is None:
+                await self._news.park()
+        self._kick()  # reading gives the peer credit
         return data
 
     async def send_eof(self) -> None:
@@ -134,9 +145,9 @@ class _Stream:
     def _finish(self) -> None:
         if not self._finished:
             with translated():
-                self.session.core.finish(self.stream_id)
+                self._core.finish(self.stream_id)
             self._finished = True
-            self.session.kick()
+            self._kick()
 
     def reset(self, code: int = ErrorCode.APPLICATION) -> None:
         """Abandon both halves at once: unsent data is dropped, the peer's calls fail with ``code``."""
@@ -146,10 +157,10 @@ class _Stream:
         if self.session.alive:
             # Either half may be over already: there is nothing to abandon then.
             with suppress(StreamError):
-                self.session.core.reset_stream(self.stream_id, code)
+                self._core.reset_stream(self.stream_id, code)
             with suppress(StreamError):
-                self.session.core.stop_stream(self.stream_id, code)
-            self.session.kick()
+                self._core.stop_stream(self.stream_id, code)
+            self._kick()
         self.wake()
 
     async def aclose(self) -> None:
@@ -159,9 +170,9 @@ class _Stream:
                 with suppress(StreamError):
                     self._finish()
                 with suppress(StreamError):
-                    if not self.session.core.at_end(self.stream_id):
-                        self.session.core.stop_stream(self.stream_id, ErrorCode.NO_ERROR)
-                self.session.kick()
+                    if not self._core.at_end(self.stream_id):
+                        self._core.stop_stream(self.stream_id, ErrorCode.NO_ERROR)
+                self._kick()
             self._closed = True
             self.wake()
         await anyio.lowlevel.checkpoint()
@@ -170,15 +181,10 @@ class _Stream:
         """The chapter's name of :meth:`aclose`."""
         await self.aclose()
 
-    async def _send_within(self, send: Callable[[], Awaitable[None]], size: int, timeout: float | None) -> None:
-        """Both kinds' ``send``: accepted without a ``timeout``, acknowledged within one."""
-        await anyio.lowlevel.checkpoint()
-        if timeout is None:
-            with self._sending:
-                await send()
-            return
-        with anyio.move_on_after(timeout), self._sending:
-            await send()
+    async def _until_acknowledged(self, send: Awaitable[None], size: int, timeout: float) -> None:
+        """``send`` with a time limit: what was accepted must be acknowledged within it."""
+        with anyio.move_on_after(timeout):
+            await send
             await self.wait_acknowledged()
             return
         raise SendTimeoutError(
@@ -195,10 +201,10 @@ class _Stream:
         self._check_not_abandoned()
         try:
             with translated():
-                offset = self.session.core.watch(self.stream_id)
+                offset = self._core.watch(self.stream_id)
         except StreamClosedError:
             return  # both halves are done: the peer has it all
-        self.session.kick()
+        self._kick()
         while self._acknowledged < offset:
             self._check_not_abandoned()
             self.session.raise_if_over()
@@ -210,7 +216,7 @@ class _Stream:
             raise StreamClosedError(f"this side reset stream {self.stream_id}")
         self._check_not_stopped()
         with suppress(StreamClosedError), translated():
-            if self.session.core.stream_info(self.stream_id).send_state in _RESET:
+            if self._core.stream_info(self.stream_id).send_state in _RESET:
                 raise StreamResetError(f"stream {self.stream_id} was reset: the peer broke its rules")
 
     async def __aenter__(self) -> Self:
@@ -236,21 +242,26 @@ class MessageStream(_Stream, anyio.abc.ObjectStream[bytes]):
         :raises StreamClosedError: if this side has closed the stream, or ``SessionClosedError`` if the session ended.
         :raises anyio.BusyResourceError: if another task is sending on this stream.
         """
-        message = bytes(item)
-        await self._send_within(lambda: self._send(message), len(message), timeout)
+        message = item if type(item) is bytes else bytes(item)
+        if timeout is not None:
+            await self._until_acknowledged(self.send(message), len(message), timeout)
+            return
+        await anyio.lowlevel.checkpoint()
+        with self._sending:
+            while True:
+                self._check_sending()
+                since = self._news.wakes
+                try:
+                    accepted = self._core.send_message(self.stream_id, message)
+                except STTError as error:
+                    raise translate(error) from error.__cause__
+                self._kick()
+                if accepted:
+                    return
+                await self._news.park(since)
 
-    async def _send(self, message: bytes) -> None:
-        while True:
-            self._check_sending()
-            since = self._news.wakes
-            try:
-                accepted = self.session.core.send_message(self.stream_id, message)
-            except STTError as error:
-                raise translate(error) from error.__cause__
-            self.session.kick()
-            if accepted:
-                return
-            await self._news.park(since)
+    def _take(self, max_bytes: int) -> bytes | None:
+        return self._core.read_message(self.stream_id)
 
     async def receive(self) -> bytes:
         """The next message.
@@ -259,7 +270,7 @@ class MessageStream(_Stream, anyio.abc.ObjectStream[bytes]):
         :raises StreamResetError: if the peer abandoned it, ``SessionClosedError`` if the session ended.
         :raises anyio.BusyResourceError: if another task is receiving on this stream.
         """
-        return await self._receive(lambda: self.session.core.read_message(self.stream_id))
+        return await self._receive(0)
 
 
 class ByteStream(_Stream, anyio.abc.ByteStream):
@@ -272,22 +283,27 @@ class ByteStream(_Stream, anyio.abc.ByteStream):
 
         :raises SendTimeoutError: not acknowledged in time; otherwise as :meth:`MessageStream.send`.
         """
-        await self._send_within(lambda: self._send(item), len(item), timeout)
+        rest: bytes | memoryview = item if isinstance(item, bytes) else memoryview(item).cast("B")
+        if timeout is not None:
+            await self._until_acknowledged(self.send(rest), len(rest), timeout)
+            return
+        await anyio.lowlevel.checkpoint()
+        with self._sending:
+            while True:
+                self._check_sending()
+                since = self._news.wakes
+                try:
+                    accepted = self._core.write(self.stream_id, rest)
+                except STTError as error:
+                    raise translate(error) from error.__cause__
+                self._kick()
+                if accepted == len(rest):
+                    return
+                rest = memoryview(rest)[accepted:]
+                await self._news.park(since)
 
-    async def _send(self, data: bytes | bytearray | memoryview) -> None:
-        rest: bytes | memoryview = data if isinstance(data, bytes) else memoryview(data).cast("B")
-        while True:
-            self._check_sending()
-            since = self._news.wakes
-            try:
-                accepted = self.session.core.write(self.stream_id, rest)
-            except STTError as error:
-                raise translate(error) from error.__cause__
-            self.session.kick()
-            if accepted == len(rest):
-                return
-            rest = memoryview(rest)[accepted:]
-            await self._news.park(since)
+    def _take(self, max_bytes: int) -> bytes | None:
+        return self._core.read(self.stream_id, max_bytes) or None
 
     async def receive(self, max_bytes: int = 61_440) -> bytes:
         """At least one and at most ``max_bytes`` bytes, in order; never ``b""``.
@@ -296,4 +312,4 @@ class ByteStream(_Stream, anyio.abc.ByteStream):
         :raises StreamResetError: if the peer abandoned it, ``SessionClosedError`` if the session ended.
         :raises anyio.BusyResourceError: if another task is receiving on this stream.
         """
-        return await self._receive(lambda: self.session.core.read(self.stream_id, max_bytes) or None)
+        return await self._receive(max_bytes)

@@ -30,8 +30,8 @@ class Driver:
     """Moves datagrams between ``socket`` and ``endpoint``; hands every event to ``on_event``."""
 
     __slots__ = (
-        "__weakref__", "_blocked", "_fresh", "_last_path", "_on_event", "_passes", "_reads", "_sent_at", "_settling",
-        "_turning", "clock", "endpoint", "more", "socket",
+        "__weakref__", "_blocked", "_fresh", "_last_path", "_on_event", "_passes", "_reads", "_settling",
+        "_submitted_at", "_turning", "clock", "endpoint", "more", "socket",
     )  # fmt: skip
 
     def __init__(
@@ -51,7 +51,7 @@ class Driver:
         self._last_path = Path("udp", ("", 0))
         self._reads = 1
         self._turning = False
-        self._sent_at = 0.0
+        self._submitted_at = 0.0
         self._settling = self._fresh = False
         self._passes = 0
         _drivers.add(self)
@@ -73,7 +73,8 @@ class Driver:
             self._receive(now)
             self.endpoint.handle_timer(now)
             self._deliver()
-            self.flush()
+            if self._blocked is not None or self.endpoint.wants_to_send:
+                self.flush()
         finally:
             self._turning = False
 
@@ -94,7 +95,6 @@ class Driver:
                 self._blocked = transmit
                 break
             transmit = poll(now)
-        self._sent_at = now
 
     # --- commands
 
@@ -114,12 +114,10 @@ class Driver:
         if self._settling:
             self._fresh = True
             return False
-        if self.clock() - self._sent_at > COALESCE:
-            self._turning = True
-            try:
-                self.flush()
-            finally:
-                self._turning = False
+        now = self.clock()
+        if now - self._submitted_at > COALESCE:
+            self._submitted_at = now
+            self._flush_alone()
             return False
         self._settling = self._fresh = True
         self._passes = 0
@@ -132,12 +130,17 @@ class Driver:
             self._passes += 1
             return True
         self._settling = self._fresh = False
+        self._submitted_at = self.clock()
+        self._flush_alone()
+        return False
+
+    def _flush_alone(self) -> None:
+        """Flush; what the application does meanwhile leaves with it and starts no flush of its own."""
         self._turning = True
         try:
             self.flush()
         finally:
             self._turning = False
-        return False
 
     # --- the socket
 

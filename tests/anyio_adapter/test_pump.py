@@ -28,7 +28,6 @@ class FakeDriver(Driver):
 
     def __init__(self, sock: UdpSocket) -> None:
         self.socket = sock
-        self.working = False
         self.more = False
         self.turns = 0
         self.submitted: list[bool] = []
@@ -41,10 +40,6 @@ class FakeDriver(Driver):
     @property
     def clock(self) -> Callable[[], float]:  # type: ignore[override]
         return anyio.current_time
-
-    @property
-    def has_work(self) -> bool:
-        return self.working
 
     @property
     def blocked(self) -> bool:
@@ -140,7 +135,6 @@ async def test_a_timer_that_a_command_brings_nearer_is_kept(kind: MakePump) -> N
         await rig.next_turn()
         assert await rig.is_quiet()
         rig.driver.due = begun = anyio.current_time() + 0.01
-        rig.driver.working = True
         rig.pump.submit()
         await rig.next_turn()
         assert anyio.current_time() >= begun - 0.002
@@ -149,7 +143,6 @@ async def test_a_timer_that_a_command_brings_nearer_is_kept(kind: MakePump) -> N
 async def test_a_full_socket_brings_a_turn_as_soon_as_it_can_be_written(kind: MakePump) -> None:
     async with rig_on_a_socket(kind) as rig:
         rig.driver.full = True
-        rig.driver.working = True
         rig.pump.submit()
         await rig.next_turn()
         rig.driver.full = False
@@ -159,7 +152,6 @@ async def test_a_full_socket_brings_a_turn_as_soon_as_it_can_be_written(kind: Ma
 
 async def test_held_back_commands_settle_until_the_driver_has_had_enough(kind: MakePump) -> None:
     async with rig_on_a_socket(kind) as rig:
-        rig.driver.working = True
         rig.pump.submit()
         rig.pump.submit()
         await anyio.wait_all_tasks_blocked()
@@ -168,17 +160,10 @@ async def test_held_back_commands_settle_until_the_driver_has_had_enough(kind: M
         assert (len(rig.driver.submitted), rig.driver.settled) == (2, 3)
 
 
-async def test_nothing_to_send_is_not_submitted(kind: MakePump) -> None:
-    async with rig_on_a_socket(kind) as rig:
-        rig.pump.submit()
-        assert rig.driver.submitted == []
-
-
 @pytest.mark.parametrize("way", ["turn", "submit"])
 async def test_a_failure_comes_out_of_run_and_out_of_nothing_else(kind: MakePump, way: str) -> None:
     async with rig_on_a_socket(kind) as rig:
         rig.driver.failing = ZeroDivisionError()
-        rig.driver.working = True
         if way == "turn":
             rig.pump.wake()
         else:
