@@ -211,7 +211,13 @@ class Protection:
         """
         base = self.largest_opened + 1 - _HALF
         shift = cid.mask + base
-        numbers = [base + ((wire - shift) & _M32) for wire in wires]
+        numbers: Sequence[int]
+        first = wires[0]
+        if wires[-1] - first == len(wires) - 1 and wires == tuple(range(first, first + len(wires))):
+            number = base + ((first - shift) & _M32)
+            numbers = range(number, number + len(wires))
+        else:
+            numbers = [base + ((wire - shift) & _M32) for wire in wires]
         if first_byte & ~KEY_PHASE_BIT != SHORT_FIRST_BYTE:
             self.failed += len(numbers)
             return [], []
@@ -249,8 +255,8 @@ class Protection:
         return number, plain
 
     def _open_current(
-        self, numbers: list[int], aads: Sequence[bytes], ciphertexts: Sequence[bytes]
-    ) -> tuple[list[int], list[bytes]]:
+        self, numbers: Sequence[int], aads: Sequence[bytes], ciphertexts: Sequence[bytes]
+    ) -> tuple[Sequence[int], list[bytes]]:
         iv = self._current.iv
         try:
             nonces = [(iv ^ number).to_bytes(_NONCE, "big") for number in numbers]
@@ -275,20 +281,22 @@ class Protection:
         if numbers:
             if self._previous is not None:
                 self._lower_boundary(min(numbers))
-            self.largest_opened = max(self.largest_opened, *numbers)
+            highest = numbers[-1] if type(numbers) is range else max(numbers)
+            if highest > self.largest_opened:
+                self.largest_opened = highest
         return numbers, genuine
 
     def _without_negative(
-        self, numbers: list[int], aads: Sequence[bytes], ciphertexts: Sequence[bytes]
-    ) -> tuple[list[int], list[bytes]]:
+        self, numbers: Sequence[int], aads: Sequence[bytes], ciphertexts: Sequence[bytes]
+    ) -> tuple[Sequence[int], list[bytes]]:
         """No packet below 0 was ever sent: only a forger's header decodes to one."""
         kept = [i for i, number in enumerate(numbers) if number >= 0]
         self.failed += len(numbers) - len(kept)
         return self._open_current([numbers[i] for i in kept], [aads[i] for i in kept], [ciphertexts[i] for i in kept])
 
     def _open_flipped(
-        self, numbers: list[int], aads: Sequence[bytes], ciphertexts: Sequence[bytes], now: float
-    ) -> tuple[list[int], list[bytes]]:
+        self, numbers: Sequence[int], aads: Sequence[bytes], ciphertexts: Sequence[bytes], now: float
+    ) -> tuple[Sequence[int], list[bytes]]:
         """The phase bit is not the current one: late packets of the phase before, a key update, or forgeries."""
         self._discard_previous(now)
         opened: list[int] = []
@@ -307,7 +315,7 @@ class Protection:
             plains.append(plain)
             if number >= self._boundary:  # updated: this phase is now the current one for the rest of the batch
                 rest, more = self._open_current(numbers[i + 1 :], aads[i + 1 :], ciphertexts[i + 1 :])
-                return opened + rest, plains + more
+                return [*opened, *rest], plains + more
         return opened, plains
 
     def _try(self, key: _ReadKey | None, number: int, aad: bytes, ciphertext: bytes) -> bytes | None:
