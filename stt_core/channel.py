@@ -25,7 +25,7 @@ from stt_core.handshake import HandshakeResult
 from stt_core.handshake.limits import is_loopback
 from stt_core.keepalive import KeepAlive
 from stt_core.keys import CidMask, SessionSecrets, cid_mask
-from stt_core.packet import SHORT_HEADER, TAG, TOKEN_MAX
+from stt_core.packet import LARGE, SHORT_HEADER, TAG, TOKEN_MAX
 from stt_core.packing import Batch, Content
 from stt_core.paths import TRANSPORT_CODES, Paths, Probe, same_host
 from stt_core.protection import Protection
@@ -238,7 +238,8 @@ class Channel:
         if size - at >= _DATA_SIZE and plain[at] & 0x7F == _DATA:
             kind, stream_id, offset, length = DATA_HEADER.unpack_from(plain, at)
             if at + _DATA_SIZE + length == size:
-                self.streams.receive_data(stream_id, offset, plain[at + _DATA_SIZE :], kind != _DATA, now)
+                chunk = plain[at + _DATA_SIZE :] if length <= LARGE else memoryview(plain)[at + _DATA_SIZE :]
+                self.streams.receive_data(stream_id, offset, chunk, kind != _DATA, now)
                 return True
         parsed = frames.parse_frames_untrusted(plain[at:] if at else plain)
         for frame in parsed:

@@ -19,7 +19,7 @@ class Aead(Protocol):
         """Return ciphertext ‖ tag."""
         ...
 
-    def decrypt(self, nonce: bytes, data: bytes, associated_data: bytes | None, /) -> bytes:
+    def decrypt(self, nonce: bytes, data: bytes | memoryview, associated_data: bytes | None, /) -> bytes:
         """Return the plaintext, or raise the provider's ``invalid_tag``."""
         ...
 

@@ -30,7 +30,7 @@ from stt_core.errors import ErrorCode, StateError
 from stt_core.events import AnyEvent, PeerRejected
 from stt_core.handshake import PENDING_LIFETIME, Accepted, Identity, Initiator, Refused, Responder
 from stt_core.handshake.limits import TargetBudget, TokenBucket
-from stt_core.packet import HandshakeType
+from stt_core.packet import LARGE, HandshakeType
 from stt_core.parameters import RESET_TOKEN_SIZE, TransportParameters
 from stt_core.session import Session
 from stt_core.state import SessionState
@@ -230,7 +230,8 @@ class Endpoint:
         if not data:
             self._counters.malformed += 1
         elif data[0] & 0xC0 == 0x40:
-            self._receive_protected(bytes(data), path, now)
+            # A large one is read where it lies; to copy a small one is cheaper than to view it.
+            self._receive_protected(memoryview(data) if len(data) > LARGE else bytes(data), path, now)
         elif data[0] & 0xC0 == 0xC0:
             self._receive_handshake(bytes(data), path, now)
         else:
@@ -288,11 +289,11 @@ class Endpoint:
         session.receive_run(name[0], wires, aads, ciphertexts, mask, path, now)
         self._touch(session)
 
-    def _receive_protected(self, data: bytes, path: Path, now: float) -> None:
-        cid = data[1:9]
+    def _receive_protected(self, data: bytes | memoryview, path: Path, now: float) -> None:
+        cid = bytes(data[1:9])
         session = self._routes.get(cid)
         if session is None:
-            self._receive_unknown(data, path, now)
+            self._receive_unknown(bytes(data), path, now)
             return
         mask = session.masks.get(cid)
         if mask is None:

@@ -26,6 +26,8 @@ NO_CID: Final = bytes(CID_SIZE)
 """The destination of a HELLO, whose sender knows no cid of the peer's yet."""
 
 SHORT_HEADER: Final = 13
+LARGE: Final = 4096
+"""Bytes above which a copy costs more than a memoryview."""
 TAG: Final = 16
 SHORT_FIRST_BYTE: Final = 0x40
 KEY_PHASE_BIT: Final = 0x04

@@ -46,7 +46,7 @@ class _ReadKey:
 
     __slots__ = ("decrypt", "iv")
 
-    def __init__(self, decrypt: Callable[[bytes, bytes, bytes], bytes], iv: int) -> None:
+    def __init__(self, decrypt: Callable[[bytes, bytes | memoryview, bytes], bytes], iv: int) -> None:
         self.decrypt = decrypt
         self.iv = iv
 
@@ -198,7 +198,7 @@ class Protection:
         first_byte: int,
         wires: Sequence[int],
         aads: Sequence[bytes],
-        ciphertexts: Sequence[bytes],
+        ciphertexts: Sequence[bytes | memoryview],
         cid: CidMask,
         now: float,
     ) -> tuple[Sequence[int], list[bytes]]:
@@ -226,7 +226,7 @@ class Protection:
             return self._open_current(numbers, aads, ciphertexts)
         return self._open_flipped(numbers, aads, ciphertexts, now)
 
-    def open_one(self, datagram: bytes, cid: CidMask, now: float) -> tuple[int, bytes] | None:
+    def open_one(self, datagram: bytes | memoryview, cid: CidMask, now: float) -> tuple[int, bytes] | None:
         """Open a single packet: ``(packet number, plaintext)``, or None for a forgery, which is counted.
 
         :raises Violation: as :meth:`open`.
@@ -235,7 +235,7 @@ class Protection:
             self.failed += 1
             return None
         first_byte = datagram[0]
-        aad = datagram[:SHORT_HEADER]
+        aad = bytes(datagram[:SHORT_HEADER])
         ciphertext = datagram[SHORT_HEADER:]
         wire = int.from_bytes(aad[9:], "big")
         base = self.largest_opened + 1 - _HALF
@@ -255,7 +255,7 @@ class Protection:
         return number, plain
 
     def _open_current(
-        self, numbers: Sequence[int], aads: Sequence[bytes], ciphertexts: Sequence[bytes]
+        self, numbers: Sequence[int], aads: Sequence[bytes], ciphertexts: Sequence[bytes | memoryview]
     ) -> tuple[Sequence[int], list[bytes]]:
         iv = self._current.iv
         try:
@@ -282,12 +282,11 @@ class Protection:
             if self._previous is not None:
                 self._lower_boundary(min(numbers))
             highest = numbers[-1] if type(numbers) is range else max(numbers)
-            if highest > self.largest_opened:
-                self.largest_opened = highest
+            self.largest_opened = max(self.largest_opened, highest)
         return numbers, genuine
 
     def _without_negative(
-        self, numbers: Sequence[int], aads: Sequence[bytes], ciphertexts: Sequence[bytes]
+        self, numbers: Sequence[int], aads: Sequence[bytes], ciphertexts: Sequence[bytes | memoryview]
     ) -> tuple[Sequence[int], list[bytes]]:
         """No packet below 0 was ever sent: only a forger's header decodes to one."""
         kept = [i for i, number in enumerate(numbers) if number >= 0]
@@ -295,7 +294,7 @@ class Protection:
         return self._open_current([numbers[i] for i in kept], [aads[i] for i in kept], [ciphertexts[i] for i in kept])
 
     def _open_flipped(
-        self, numbers: Sequence[int], aads: Sequence[bytes], ciphertexts: Sequence[bytes], now: float
+        self, numbers: Sequence[int], aads: Sequence[bytes], ciphertexts: Sequence[bytes | memoryview], now: float
     ) -> tuple[Sequence[int], list[bytes]]:
         """The phase bit is not the current one: late packets of the phase before, a key update, or forgeries."""
         self._discard_previous(now)
@@ -318,7 +317,7 @@ class Protection:
                 return [*opened, *rest], plains + more
         return opened, plains
 
-    def _try(self, key: _ReadKey | None, number: int, aad: bytes, ciphertext: bytes) -> bytes | None:
+    def _try(self, key: _ReadKey | None, number: int, aad: bytes, ciphertext: bytes | memoryview) -> bytes | None:
         if key is None or number < 0:
             return None
         try:
@@ -326,7 +325,7 @@ class Protection:
         except self._invalid_tag:
             return None
 
-    def _try_update(self, number: int, aad: bytes, ciphertext: bytes, now: float) -> bytes | None:
+    def _try_update(self, number: int, aad: bytes, ciphertext: bytes | memoryview, now: float) -> bytes | None:
         if self._next is None:
             self._next = self._read_key(self._next_keys)
         plain = self._try(self._next, number, aad, ciphertext)

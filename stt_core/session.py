@@ -239,7 +239,7 @@ class Session(Commands):
         else:
             self._after_input(channel, news, now)
 
-    def receive_one(self, datagram: bytes, cid: CidMask, path: Path, now: float) -> None:
+    def receive_one(self, datagram: bytes | memoryview, cid: CidMask, path: Path, now: float) -> None:
         """One protected packet."""
         channel = self._channel
         if channel is None:

@@ -7,7 +7,7 @@ exception at the application.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from stt_core import frames
@@ -47,7 +47,7 @@ from stt_core.streams.outgoing import (
     STOP,
     Outgoing,
 )
-from stt_core.streams.receive import ReceiveHalf
+from stt_core.streams.receive import Chunk, ReceiveHalf
 from stt_core.streams.send import SendHalf
 from stt_core.streams.stream import Stream, StreamInfo
 from stt_core.types import Role, SessionKey, StreamMode
@@ -331,7 +331,7 @@ class StreamMap:
         stream = self._streams.get(stream_id)
         return stream.receive if stream is not None and stream.receive.in_order else None
 
-    def commit(self, half: ReceiveHalf, chunks: list[bytes], expected: int, now: float) -> None:
+    def commit(self, half: ReceiveHalf, chunks: Sequence[Chunk], expected: int, now: float) -> None:
         """Append in-order ``chunks``, at least one byte, that end at offset ``expected``.
 
         :raises Violation: FLOW_CONTROL.
@@ -339,7 +339,7 @@ class StreamMap:
         half.commit(chunks, expected)
         self._after_arrival(self._streams[half.stream_id])
 
-    def receive_data(self, stream_id: int, offset: int, data: bytes, fin: bool, now: float) -> None:
+    def receive_data(self, stream_id: int, offset: int, data: Chunk, fin: bool, now: float) -> None:
         """A DATA frame, in any order; ``data`` is kept.
 
         :raises Violation: FLOW_CONTROL, FINAL_SIZE, STREAM_LIMIT, STREAM_STATE.

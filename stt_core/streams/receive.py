@@ -7,6 +7,7 @@ appended by the list; only what lies behind a gap is looked at piece by piece. N
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Sequence
 from typing import Final
 
 from stt_core.errors import ErrorCode, StreamClosedError, StreamResetError, Violation
@@ -23,24 +24,28 @@ SHORT: Final = 512
 _TERMINAL: Final = (ReceiveState.DATA_READ, ReceiveState.RESET_READ)
 
 
+Chunk = bytes | memoryview
+"""Received bytes; a view of its packet where copying would cost more."""
+
+
 class ByteQueue:
     """Bytes in order, kept as the chunks they came in. ``size`` is how many are there."""
 
     __slots__ = ("_at", "_chunks", "size")
 
     def __init__(self) -> None:
-        self._chunks: list[bytes] = []
+        self._chunks: list[Chunk] = []
         self._at = 0  # bytes of the first chunk that were taken
         self.size = 0
 
-    def push(self, chunks: list[bytes], size: int) -> None:
+    def push(self, chunks: Sequence[Chunk], size: int) -> None:
         """Append ``chunks``, ``size`` bytes in all (at least one); the list is not kept."""
         own = self._chunks
         self.size += size
         if len(chunks) > 1 and size < SHORT * len(chunks):
             chunks = [b"".join(chunks)]
         if own and len(own[-1]) + len(chunks[0]) <= JOIN:
-            own[-1] += chunks[0]
+            own[-1] = b"".join((own[-1], chunks[0]))
             chunks = chunks[1:]
         own += chunks
 
@@ -53,9 +58,9 @@ class ByteQueue:
         self.size -= size
         if size < left:
             self._at = at + size
-            return first[at : at + size]
+            return bytes(first[at : at + size])
         self._at = 0
-        parts = [first[at:] if at else first]
+        parts: list[Chunk] = [first[at:] if at else first]
         size -= left
         count = 1
         while size:
@@ -68,14 +73,14 @@ class ByteQueue:
             size -= len(part)
             count += 1
         del chunks[:count]
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+        return bytes(parts[0]) if len(parts) == 1 else b"".join(parts)
 
     def peek(self, size: int) -> bytes:
         """The first ``size`` bytes, or fewer where fewer are there; they stay."""
         chunks = self._chunks
         at = self._at
         if len(chunks) == 1:
-            return chunks[0][at : at + size]
+            return bytes(chunks[0][at : at + size])
         found = b""
         for chunk in chunks:
             found += chunk[at : at + size - len(found)]
@@ -124,7 +129,7 @@ class ReceiveHalf:
         self._head_size = 0
         # Pieces behind a gap, by ascending offset, never overlapping; None while there is no gap.
         self._starts: list[int] = []
-        self._pieces: list[bytes] = []
+        self._pieces: list[Chunk] = []
 
     @property
     def in_order(self) -> bool:
@@ -159,7 +164,7 @@ class ReceiveHalf:
 
     # --- what arrives
 
-    def commit(self, chunks: list[bytes], expected: int) -> None:
+    def commit(self, chunks: Sequence[Chunk], expected: int) -> None:
         """Append in-order chunks that end at ``expected``; only where :attr:`in_order` holds.
 
         :raises Violation: FLOW_CONTROL.
@@ -167,7 +172,7 @@ class ReceiveHalf:
         self._account(expected)
         self._append(chunks, expected)
 
-    def receive(self, offset: int, data: bytes, fin: bool) -> None:
+    def receive(self, offset: int, data: Chunk, fin: bool) -> None:
         """Take bytes from anywhere in the stream.
 
         :raises Violation: FLOW_CONTROL, or FINAL_SIZE where the frame contradicts what was said before
@@ -192,7 +197,7 @@ class ReceiveHalf:
             if offset > self.expected:
                 self._hold(offset, data)
             else:
-                chunks = [data[self.expected - offset :]]
+                chunks: list[Chunk] = [data[self.expected - offset :]]
                 if self._starts:
                     stop = self._unhold(stop, chunks)
                 self._append(chunks, stop)
@@ -239,7 +244,7 @@ class ReceiveHalf:
             self.window.receive(stop)
             self._session.receive(self._session.received + grown)
 
-    def _append(self, chunks: list[bytes], expected: int) -> None:
+    def _append(self, chunks: Sequence[Chunk], expected: int) -> None:
         self.queue.push(chunks, expected - self.expected)
         self.expected = expected
         if self.mode is StreamMode.MESSAGES:
@@ -263,7 +268,7 @@ class ReceiveHalf:
         if self._head_end is None or self.expected < self._head_end:
             self._consume(self.expected)
 
-    def _hold(self, offset: int, data: bytes) -> None:
+    def _hold(self, offset: int, data: Chunk) -> None:
         """Keep a piece that lies behind a gap, without what is held already."""
         starts, pieces = self._starts, self._pieces
         before = len(starts)
@@ -285,15 +290,15 @@ class ReceiveHalf:
         if left and starts[left - 1] + len(pieces[left - 1]) == offset and len(pieces[left - 1]) + len(data) <= JOIN:
             left -= 1
             offset = starts[left]
-            data = pieces[left] + data
+            data = b"".join((pieces[left], data))
         if right < before and starts[right] == offset + len(data) and len(pieces[right]) + len(data) <= JOIN:
-            data += pieces[right]
+            data = b"".join((data, pieces[right]))
             right += 1
         starts[left:right] = (offset,)
         pieces[left:right] = (data,)
         self._session.hold(len(starts) - before)
 
-    def _unhold(self, stop: int, chunks: list[bytes]) -> int:
+    def _unhold(self, stop: int, chunks: list[Chunk]) -> int:
         """Move the held pieces that ``stop`` has reached to ``chunks``; returns where these end now."""
         starts, pieces = self._starts, self._pieces
         count = 0

@@ -36,11 +36,11 @@ class ToyAead:
         body = self._xor(nonce, data)
         return body + self._tag(nonce, body, associated_data)
 
-    def decrypt(self, nonce: bytes, data: bytes, associated_data: bytes | None, /) -> bytes:
+    def decrypt(self, nonce: bytes, data: bytes | memoryview, associated_data: bytes | None, /) -> bytes:
         """Return the plaintext, or raise :class:`ToyInvalidTag`."""
         if len(data) < TAG:
             raise ToyInvalidTag
-        body, tag = data[:-TAG], data[-TAG:]
+        body, tag = bytes(data[:-TAG]), bytes(data[-TAG:])
         if not hmac.compare_digest(tag, self._tag(nonce, body, associated_data)):
             raise ToyInvalidTag
         return self._xor(nonce, body)
