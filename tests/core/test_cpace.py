@@ -9,7 +9,17 @@ from pathlib import Path
 import pytest
 
 from stt_core import cpace
-from stt_core.cpace import FIELD_PRIME, generator, generator_string, leb128, lv, map_to_curve, share, shared_key
+from stt_core.cpace import (
+    FIELD_PRIME,
+    generator,
+    generator_string,
+    leb128,
+    lv,
+    map_to_curve,
+    non_residue,
+    share,
+    shared_key,
+)
 from stt_core.types import Entropy
 from tests.core.toy import ToyCrypto
 
@@ -159,34 +169,47 @@ def test_no_entropy_however_unlucky_changes_the_result(blinding: bytes) -> None:
         assert map_to_curve(field_bytes, lambda count: blinding[:count]) == plain_map(field_bytes)
 
 
-def test_slow_steps_never_see_the_same_operand_twice(monkeypatch: pytest.MonkeyPatch) -> None:
-    operands: list[tuple[int, int]] = []
+def record_slow_steps(monkeypatch: pytest.MonkeyPatch) -> tuple[list[int], list[tuple[int, int]]]:
+    """What is inverted, and the operands and outcomes of the square test, from here on."""
+    inverted: list[int] = []
+    tested: list[tuple[int, int]] = []
 
     def recording_pow(base: int, exponent: int, modulus: int) -> int:
-        operands.append((exponent, base))
+        assert exponent == -1
+        inverted.append(base)
         return pow(base, exponent, modulus)
 
+    def recording_non_residue(a: int) -> int:
+        tested.append((a, non_residue(a)))
+        return tested[-1][1]
+
     monkeypatch.setattr(cpace, "pow", recording_pow, raising=False)
+    monkeypatch.setattr(cpace, "non_residue", recording_non_residue)
+    return inverted, tested
+
+
+def test_slow_steps_never_see_the_same_operand_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    inverted, tested = record_slow_steps(monkeypatch)
     for n in range(16):
         generator(b"one password", b"channel", b"session", noise(n))
-    assert len(operands) == 32, "one inversion and one Legendre symbol each"
-    assert len(set(operands)) == 32
+    assert len(set(inverted)) == 16
+    assert len({operand for operand, _ in tested}) == 16
 
 
-def test_outcome_of_the_legendre_symbol_is_a_coin_toss(monkeypatch: pytest.MonkeyPatch) -> None:
-    outcomes: list[int] = []
-
-    def recording_pow(base: int, exponent: int, modulus: int) -> int:
-        result = pow(base, exponent, modulus)
-        if exponent > 0:
-            outcomes.append(result)
-        return result
-
-    monkeypatch.setattr(cpace, "pow", recording_pow, raising=False)
+def test_outcome_of_the_square_test_is_a_coin_toss(monkeypatch: pytest.MonkeyPatch) -> None:
+    _, tested = record_slow_steps(monkeypatch)
     for n in range(64):
         generator(b"one password", b"channel", b"session", noise(n))
-    assert set(outcomes) == {1, FIELD_PRIME - 1}
+    outcomes = [outcome for _, outcome in tested]
+    assert set(outcomes) == {0, 1}
     assert 16 < outcomes.count(1) < 48
+
+
+def test_square_test_agrees_with_eulers_criterion() -> None:
+    values = [1, 2, 3, 4, 19, 20, 2**254, FIELD_PRIME - 1, FIELD_PRIME - 2, FIELD_PRIME - 19]
+    values += [int.from_bytes(hashlib.sha256(b"element%d" % n).digest(), "little") % FIELD_PRIME for n in range(500)]
+    for value in values:
+        assert (pow(value, (FIELD_PRIME - 1) // 2, FIELD_PRIME) == 1) == (not non_residue(value)), value
 
 
 # --- lengths ---
