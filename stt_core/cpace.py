@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 from typing import Final
 
-from stt_core.crypto import Crypto
+from stt_core.crypto import ScalarMult
 from stt_core.types import Entropy
 
 FIELD_PRIME: Final = 2**255 - 19
@@ -112,17 +112,16 @@ def generator(password: bytes, channel_id: bytes, session_id: bytes, entropy: En
     return map_to_curve(digest[:ELEMENT_SIZE], entropy)
 
 
-def share(crypto: Crypto, scalar: bytes, generator: bytes) -> bytes:
-    """The public share of 32 random bytes ``scalar``, which must never be used with another generator.
+def share(multiply: ScalarMult, generator: bytes) -> bytes:
+    """The public share, 32 bytes, of a random scalar, which must never be used with another generator.
 
     :raises ValueError: if ``generator`` has low order.
     """
-    return crypto.x25519(scalar, generator)
+    return multiply(generator)
 
 
 def shared_key(
-    crypto: Crypto,
-    scalar: bytes,
+    multiply: ScalarMult,
     peer_share: bytes,
     session_id: bytes,
     initiator_share: bytes,
@@ -134,7 +133,7 @@ def shared_key(
 
     :raises ValueError: if ``peer_share`` has low order, on the curve or on its twist: the exchange must be dropped.
     """
-    point = crypto.x25519(scalar, peer_share)
+    point = multiply(peer_share)
     transcript = transcript_ir(initiator_share, _INITIATOR_DATA, responder_share, _RESPONDER_DATA)
     return intermediate_key(session_id, point, transcript)
 

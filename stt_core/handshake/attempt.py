@@ -183,11 +183,11 @@ class Attempt:
         setup = self._setup
         crypto = setup.crypto
         sid = self.nonce_i + challenge.nonce_r
-        scalar = setup.entropy(cpace.ELEMENT_SIZE)
+        multiply = crypto.x25519(setup.entropy(cpace.ELEMENT_SIZE))
         base = cpace.generator(setup.config.shared_seed, channel_id(setup.peer_node_id), sid, setup.entropy)
         try:
-            ya = cpace.share(crypto, scalar, base)
-            isk = cpace.shared_key(crypto, scalar, challenge.yb, sid, ya, challenge.yb)
+            ya = cpace.share(multiply, base)
+            isk = cpace.shared_key(multiply, challenge.yb, sid, ya, challenge.yb)
         except ValueError:
             return False
         head = AuthProof(

@@ -273,9 +273,9 @@ class Responder:
         named = bool(hello.flags & Flags.NAMED)
         channel = channel_id(self._config.node_id if named else None)
         base = cpace.generator(self._config.shared_seed, channel, hello.nonce_i + nonce_r, self._entropy)
-        scalar = self._epochs.scalar(hello.nonce_i, nonce_r, now)
+        multiply = self._crypto.x25519(self._epochs.scalar(hello.nonce_i, nonce_r, now))
         self.counters.pake_maps += 1
-        fields = (hello.version, hello.scid, self._new_cid(), nonce_r, cpace.share(self._crypto, scalar, base))
+        fields = (hello.version, hello.scid, self._new_cid(), nonce_r, cpace.share(multiply, base))
         flags = Flags.NAMED if named else Flags(0)
         if self._both_prefer_chacha(hello):
             flags |= Flags.PREFER_CHACHA
@@ -403,8 +403,9 @@ class Responder:
         """The handshake's keys, if Ta shows that the initiator has them too; a share of low order shows nothing."""
         proof, cookie = claim.proof, claim.cookie
         sid = proof.nonce_i + proof.nonce_r
+        multiply = self._crypto.x25519(cookie.scalar)
         try:
-            isk = cpace.shared_key(self._crypto, cookie.scalar, proof.ya, sid, proof.ya, proof.yb)
+            isk = cpace.shared_key(multiply, proof.ya, sid, proof.ya, proof.yb)
         except ValueError:
             return None
         transcript = Transcript(self._crypto, Suite(proof.suite), isk, cookie.th1)
