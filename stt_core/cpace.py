@@ -30,13 +30,15 @@ _INITIATOR_DATA: Final = b"i"
 _RESPONDER_DATA: Final = b"r"
 
 
+_LEB128: Final = [bytes((n,)) for n in range(0x80)]
+"""Nearly every length that is written; :func:`lv` is called some forty times in a handshake."""
+
+
 def leb128(n: int) -> bytes:
     """``n`` in unsigned LEB128, 7 bits a byte, lowest first; the shortest form.
 
     :raises ValueError: if ``n`` is negative.
     """
-    if 0 <= n <= 0x7F:
-        return bytes((n,))
     if n < 0:
         raise ValueError(f"LEB128 of {n}: only numbers from 0 up have one here")
     out = bytearray()
@@ -49,7 +51,7 @@ def leb128(n: int) -> bytes:
 
 def lv(*parts: bytes) -> bytes:
     """Each part preceded by its LEB128 length, concatenated: the draft's ``lv_cat``. No two inputs give one output."""
-    return b"".join([leb128(len(part)) + part for part in parts])
+    return b"".join([(_LEB128[size] if (size := len(part)) < 0x80 else leb128(size)) + part for part in parts])
 
 
 def generator_string(password: bytes, channel_id: bytes, session_id: bytes) -> bytes:

@@ -62,16 +62,10 @@ class TransportParameters:
     max_message: int = 16 * MIB
     reset_token: bytes = field(default=b"", repr=False)
 
-    def tlvs(self) -> dict[int, bytes]:
-        """The entries, by type, for :func:`encode_tlvs`."""
-        values = {kind: _number(self, kind).to_bytes(shape.size, "big") for kind, shape in _SHAPES.items()}
-        if self.reset_token:
-            values[Tlv.RESET_TOKEN] = self.reset_token
-        return {int(kind): value for kind, value in values.items()}
-
     def encode(self) -> bytes:
         """The entries on the wire, without an end."""
-        return encode_tlvs(self.tlvs())
+        numbers = encode_tlvs({kind: shape.encode(getattr(self, shape.name)) for kind, shape in _SHAPES.items()})
+        return numbers + encode_tlvs({Tlv.RESET_TOKEN: self.reset_token}) if self.reset_token else numbers
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +78,9 @@ class _Shape:
     most: int
     scale: int = 1
 
+    def encode(self, value: float) -> bytes:
+        return min(max(round(value * self.scale), self.least), self.most).to_bytes(self.size, "big")
+
 
 _SHAPES: Final[Mapping[Tlv, _Shape]] = {
     Tlv.INITIAL_MAX_DATA: _Shape("initial_max_data", 8, 0, 2**62),
@@ -95,12 +92,6 @@ _SHAPES: Final[Mapping[Tlv, _Shape]] = {
     Tlv.IDLE_TIMEOUT: _Shape("idle_timeout", 4, 1, 2**32 - 1, 1000),
     Tlv.MAX_MESSAGE: _Shape("max_message", 8, 1, 2**62),
 }
-
-
-def _number(parameters: TransportParameters, kind: Tlv) -> int:
-    shape = _SHAPES[kind]
-    value: float = getattr(parameters, shape.name)
-    return min(max(round(value * shape.scale), shape.least), shape.most)
 
 
 def encode_tlvs(values: Mapping[int, bytes]) -> bytes:

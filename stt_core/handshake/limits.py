@@ -11,6 +11,7 @@ gets. Addresses of other kinds (a simulator's strings, say) count by themselves.
 from __future__ import annotations
 
 from collections.abc import Hashable
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from stt_core.types import Path, RateLimits
@@ -44,8 +45,12 @@ def host_of(address: Hashable) -> str:
 
 def _ip(address: Hashable) -> IPv4Address | IPv6Address | None:
     host = address[0] if isinstance(address, tuple) and address else address
-    if not isinstance(host, str):
-        return None
+    return _parsed(host) if isinstance(host, str) else None
+
+
+@lru_cache(maxsize=64)
+def _parsed(host: str) -> IPv4Address | IPv6Address | None:
+    """Remembered for a moment, because one handshake asks ten times about one host."""
     try:
         ip = ip_address(host)
     except ValueError:
