@@ -278,6 +278,33 @@ def test_both_sides_may_update_at_once() -> None:
     ends.exchange()
 
 
+def test_a_send_key_is_spent_where_no_acknowledgement_lets_it_be_renewed() -> None:
+    ends = pair(KeyLimits(packets=8, most=16))
+    ends.exchange()
+    ends.initiator.seal(*bodies(8))
+    ends.initiator.seal(*bodies(8))
+    assert ends.initiator.protection.phase == 1
+    assert not ends.initiator.protection.spent
+    ends.initiator.seal(*bodies(8))
+    ends.initiator.seal(b"x")
+    assert ends.initiator.protection.spent
+    assert ends.initiator.protection.phase == 1
+
+
+def test_a_send_key_is_not_spent_where_it_was_renewed_at_the_last_moment() -> None:
+    ends = pair(KeyLimits(packets=8, most=16))
+    ends.initiator.seal(*bodies(15))
+    ends.initiator.seal(b"x")
+    assert not ends.initiator.protection.spent
+    ends.responder.open(ends.initiator.seal(b"17th"))
+    assert ends.initiator.protection.spent
+    ends.initiator.open(ends.responder.seal(b"an ACK"))
+    ends.initiator.protection.on_acked(16, 0.0)
+    ends.initiator.seal(b"y")
+    assert ends.initiator.protection.phase == 1
+    assert not ends.initiator.protection.spent
+
+
 def test_late_packets_of_the_phase_before_still_open_for_three_pto() -> None:
     ends = pair()
     ends.exchange()
@@ -390,7 +417,7 @@ def test_the_suite_is_part_of_the_keys() -> None:
 
 
 def test_limits_default_to_those_of_the_protocol() -> None:
-    assert KeyLimits() == (1 << 22, 1 << 35, 3600.0, 1 << 36)
+    assert KeyLimits() == (1 << 22, 1 << 35, 3600.0, 1 << 36, (1 << 23) - 1024)
     protection = Protection(ToyCrypto(), Suite.AES_256_GCM, SessionSecrets(MASTER), Role.INITIATOR)
     assert not protection.exhausted
 
