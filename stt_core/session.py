@@ -39,8 +39,7 @@ class Session:
 
     __slots__ = (
         "_begin", "_channel", "_close_request", "_context", "_error", "_farewell", "_initiator", "_result", "_timers",
-        "finished", "key", "local_cid", "masks", "peer_reset_token", "queued", "role", "scheduled_at", "state",
-        "_path",
+        "_path", "finished", "key", "local_cid", "masks", "peer_reset_token", "queued", "role", "scheduled_at", "state",
     )  # fmt: skip
 
     def __init__(self, context: Context, key: SessionKey, role: Role, path: Path, local_cid: bytes) -> None:
@@ -337,8 +336,7 @@ class Session:
             self._context.events.append(SessionClosed(self.key, self.session_id, reason, code, message))
 
     def _after_farewell(self, now: float) -> None:
-        farewell = self._farewell
-        if farewell is None:
+        if (farewell := self._farewell) is None:
             return
         if farewell.done and self.state is SessionState.CLOSING:
             code, message, _ = self._close_request or (ErrorCode.NO_ERROR, "", 0.0)
@@ -412,6 +410,8 @@ class Session:
         if channel is None or self.finished or self.state is SessionState.HANDSHAKING:
             return None
         self._proceed_to_close(channel, now)
+        if channel.protection.spent:
+            self._fail(ErrorCode.AEAD_LIMIT, "it lets no new keys come, and ours may seal no more", now)
         if self._farewell is None:
             transmit = channel.poll(now, max_segments)
             self._set(Timer.KEYS, channel.protection.next_timer())
