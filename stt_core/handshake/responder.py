@@ -139,6 +139,7 @@ class Responder:
         "_pending",
         "_pending_ends",
         "_proofs_by_prefix",
+        "_retried_by_prefix",
         "_tokens",
         "_used",
         "_used_ends",
@@ -179,6 +180,7 @@ class Responder:
         self._hellos = TokenBucket(limits.hello_rate, limits.hello_burst)
         hello_rate, proof_rate = limits.validated_hello_rate, limits.validated_proof_rate
         self._hellos_by_prefix = PrefixBuckets(hello_rate, max(1.0, hello_rate), limits.prefixes)
+        self._retried_by_prefix = PrefixBuckets(hello_rate, max(1.0, hello_rate), limits.prefixes)
         self._proofs_by_prefix = PrefixBuckets(proof_rate, max(1.0, proof_rate), limits.prefixes)
         self._used_most = limits.used_nonces
         self._used: dict[bytes, Verdict] = {}
@@ -263,8 +265,7 @@ class Responder:
             return None
         token = self._token_kind(hello, path, now)
         if not self._ration_hello(token, path, now):
-            # An address token is readable on the wire, so others can spend its owner's share: a RETRY lets the owner
-            # show that it is there now.
+            # Where others spent the share of this address, a RETRY lets its owner show that it is there now.
             return None if token is TokenKind.RETRY or not _padded(path) else self._retry(hello, path, now)
         return self._challenge(hello, data, suite, path, now, known=token is TokenKind.ADDRESS)
 
@@ -323,7 +324,10 @@ class Responder:
             return True
         if self._to_validate(token, path):
             return not self._config.validate_address and (self._limits is None or self._hellos.take(now))
-        return self._limits is None or self._hellos_by_prefix.take(address_prefixes(path.address), now)
+        # Whoever read a HELLO may send its address token from its owner's address without being there. A RETRY token is
+        # had by those alone who read what is sent there now, so what they may do is not for others to use up.
+        buckets = self._retried_by_prefix if token is TokenKind.RETRY else self._hellos_by_prefix
+        return self._limits is None or buckets.take(address_prefixes(path.address), now)
 
     def _retry(self, hello: Hello, path: Path, now: float) -> bytes:
         self.counters.retries_sent += 1

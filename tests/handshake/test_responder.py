@@ -198,6 +198,19 @@ def test_validated_hellos_are_rationed_by_prefix() -> None:
     assert kind(responder.receive_packet(hello_of(alice()), PATH, START)) is HandshakeType.CHALLENGE
 
 
+def test_hellos_that_answer_a_retry_have_a_ration_of_their_own() -> None:
+    responder = bob(config=limited(hello_burst=0))
+    addressed = hello_of(alice(address_token=responder.address_token(PATH, START)))
+    initiator = alice("retried")
+    initiator.receive_packet(reply_of(responder, hello_of(initiator)), START)
+    retried = hello_of(initiator)
+    replies = [responder.receive_packet(addressed, PATH, START) for _ in range(25)]
+    assert [kind(reply) for reply in replies[20:]] == [HandshakeType.RETRY] * 5
+    replies = [responder.receive_packet(retried, PATH, START) for _ in range(25)]
+    assert [kind(reply) for reply in replies[:20]] == [HandshakeType.CHALLENGE] * 20
+    assert replies[20:] == [None] * 5
+
+
 def test_proofs_are_rationed_by_prefix_except_from_loopback() -> None:
     for where, evaluated in ((PATH, 10), (LOOPBACK, 14)):
         responder = bob()
