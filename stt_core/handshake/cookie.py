@@ -20,9 +20,11 @@ from stt_core.types import Entropy, Path
 COOKIE_LIFE: Final = 10.0
 EPOCH_LIFE: Final = 30.0
 ADDRESS_TOKEN_LIFE: Final = 86400.0
-ADDRESS_TOKEN_SIZE: Final = 37
+ADDRESS_TOKEN_SIZE: Final = 45
 
 _MAC: Final = 16
+_SALT: Final = slice(1, 9)
+_AGE: Final = slice(9, 13)
 _KNOWN_BIT: Final = 0x80
 """In a cookie's key_id: the HELLO carried a valid address token."""
 _KEY_IDS: Final = 0x80
@@ -155,10 +157,32 @@ class EpochKeys:
         return None
 
 
+class _AddressKey:
+    """One random key for address tokens; ``key_id`` is 8 bits."""
+
+    __slots__ = ("_mac_key", "_mask_key", "born", "key_id")
+
+    def __init__(self, key_id: int, secret: bytes, now: float) -> None:
+        self.key_id = key_id
+        self.born = now
+        self._mac_key = expand(secret, "address token")
+        self._mask_key = expand(secret, "address token age")
+
+    def masked(self, age: bytes, salt: bytes) -> bytes:
+        """The age hidden, or shown again."""
+        mask = hmac.digest(self._mask_key, salt, "sha256")
+        return bytes(a ^ m for a, m in zip(age, mask[: len(age)], strict=True))
+
+    def mac(self, path: Path, head: bytes) -> bytes:
+        """What ends the token that begins with ``head``."""
+        return hmac.digest(self._mac_key, lv(head, host_of(path.address).encode()), "sha256")
+
+
 class AddressTokens:
     """Tokens a peer gets once it is established, and shows when it comes again: "I was here, from this address".
 
-    They skip RETRY and mark their bearer as one that held the seed. Bound to the host, not the port; 24 h.
+    They skip RETRY and mark their bearer as one that held the seed. Bound to the host, not the port; 24 h. Their age is
+    hidden and no two are alike: it would tell observers which of all the sessions seen before is being followed up.
     """
 
     __slots__ = ("_entropy", "_keys", "_next_id")
@@ -166,31 +190,33 @@ class AddressTokens:
     def __init__(self, entropy: Entropy) -> None:
         self._entropy = entropy
         self._next_id = 0
-        self._keys: list[tuple[int, float, bytes]] = []
+        self._keys: list[_AddressKey] = []
 
     def issue(self, path: Path, now: float) -> bytes:
-        """37 bytes: key_id, seconds since that key's birth, MAC."""
+        """45 bytes: key_id, random bytes, seconds since that key's birth under a mask that depends on them, MAC."""
         self._expire(now)
-        if not self._keys or now >= self._keys[-1][1] + ADDRESS_TOKEN_LIFE:
-            self._keys.append((self._next_id, now, self._entropy(32)))
+        if not self._keys or now >= self._keys[-1].born + ADDRESS_TOKEN_LIFE:
+            self._keys.append(_AddressKey(self._next_id, self._entropy(32), now))
             self._next_id = (self._next_id + 1) % 256
-        key_id, born, key = self._keys[-1]
-        head = bytes((key_id,)) + int(now - born).to_bytes(4, "big")
-        return head + _address_mac(key, path, head)
+        key = self._keys[-1]
+        salt = self._entropy(8)
+        head = bytes((key.key_id,)) + salt + key.masked(int(now - key.born).to_bytes(4, "big"), salt)
+        return head + key.mac(path, head)
 
     def check(self, token: bytes, path: Path, now: float) -> bool:
         """Whether this is a token of ours for that host, and still good."""
         if len(token) != ADDRESS_TOKEN_SIZE:
             return False
         self._expire(now)
-        for key_id, born, key in self._keys:
-            if key_id == token[0] and hmac.compare_digest(_address_mac(key, path, token[:5]), token[5:]):
-                return now - (born + int.from_bytes(token[1:5], "big")) < ADDRESS_TOKEN_LIFE
+        for key in self._keys:
+            if key.key_id == token[0] and hmac.compare_digest(key.mac(path, token[: _AGE.stop]), token[_AGE.stop :]):
+                age = int.from_bytes(key.masked(token[_AGE], token[_SALT]), "big")
+                return now - (key.born + age) < ADDRESS_TOKEN_LIFE
         return False
 
     def _expire(self, now: float) -> None:
         # A key signs for a day, and its last token lives for another.
-        self._keys = [entry for entry in self._keys if now <= entry[1] + 2 * ADDRESS_TOKEN_LIFE]
+        self._keys = [key for key in self._keys if now <= key.born + 2 * ADDRESS_TOKEN_LIFE]
 
 
 def _scalar(epoch: _Epoch, nonce_i: bytes, nonce_r: bytes) -> bytes:
@@ -208,10 +234,6 @@ def _cookie_mac(epoch: _Epoch, path: Path, head: bytes, *covered: bytes) -> byte
 
 def _retry_mac(epoch: _Epoch, path: Path, head: bytes, nonce_i: bytes) -> bytes:
     return hmac.digest(epoch.retry_key, lv(head, _path_name(path), nonce_i), "sha256")[:_MAC]
-
-
-def _address_mac(key: bytes, path: Path, head: bytes) -> bytes:
-    return hmac.digest(key, lv(head, host_of(path.address).encode()), "sha256")
 
 
 def _path_name(path: Path) -> bytes:

@@ -232,7 +232,7 @@ class Responder:
             del self._finals[nonce_r]
 
     def address_token(self, path: Path, now: float) -> bytes:
-        """A token for an established peer to show next time, from the same host within 24 h; 37 bytes."""
+        """A token for an established peer to show next time, from the same host within 24 h; 45 bytes."""
         return self._tokens.issue(path, now)
 
     def handle_timer(self, now: float) -> None:

@@ -9,7 +9,7 @@ import pytest
 from stt_core.handshake.cookie import ADDRESS_TOKEN_LIFE, AddressTokens, EpochKeys
 from stt_core.packet import VERSION, AuthProof, Challenge
 from stt_core.types import Path
-from tests.handshake.pair import PATH, entropy_of
+from tests.handshake.pair import PATH, entropy_of, flipped
 
 NONCE = bytes(32)
 OTHER_PORT = Path("udp", ("203.0.113.7", 4434))
@@ -123,13 +123,30 @@ def test_a_retry_token_is_for_one_path_one_nonce_and_ten_seconds() -> None:
 def test_an_address_token_is_for_one_host_on_any_port_for_a_day() -> None:
     tokens = AddressTokens(entropy_of("token"))
     token = tokens.issue(PATH, 50.0)
-    assert len(token) == 37
+    assert len(token) == 45
     for path in (PATH, OTHER_PORT, OTHER_TRANSPORT):
         assert tokens.check(token, path, 50.0)
     assert not tokens.check(token, OTHER_HOST, 50.0)
     assert tokens.check(token, PATH, 50.0 + ADDRESS_TOKEN_LIFE - 1)
     assert not tokens.check(token, PATH, 50.0 + ADDRESS_TOKEN_LIFE)
-    assert not tokens.check(bytes(37), PATH, 50.0)
+    assert not tokens.check(bytes(45), PATH, 50.0)
+
+
+def test_address_tokens_of_one_second_have_nothing_in_common_that_tells_them_from_others() -> None:
+    tokens = AddressTokens(entropy_of("token"))
+    tokens.issue(PATH, 0.0)
+    now, later = ([tokens.issue(PATH, at) for _ in range(50)] for at in (100.0, 200.0))
+    for field in (slice(1, 9), slice(9, 13), slice(13, 45)):
+        assert len({token[field] for token in now + later}) == 100, "an age in the clear would be two values"
+    assert len({token[0] for token in now + later}) == 1
+    assert all(tokens.check(token, PATH, 200.0) for token in now + later)
+
+
+def test_every_bit_of_an_address_token_is_covered() -> None:
+    tokens = AddressTokens(entropy_of("token"))
+    token = tokens.issue(PATH, 50.0)
+    for bit in range(8 * len(token)):
+        assert not tokens.check(flipped(token, bit), PATH, 50.0), bit
 
 
 def test_an_address_token_outlives_the_change_of_its_key() -> None:

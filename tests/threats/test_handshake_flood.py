@@ -59,7 +59,7 @@ def test_a_spoofed_flood_of_hellos_leaves_no_state_and_gets_no_more_bytes_than_i
 
 def test_the_smallest_hello_is_larger_than_any_answer_to_it() -> None:
     responder = bob(config=config_of(BOB, validate_address=True))
-    for initiator in (alice(), alice(versions=(7,)), alice(address_token=b"x" * 37)):
+    for initiator in (alice(), alice(versions=(7,)), alice(address_token=b"x" * 64)):
         hello = hello_of(initiator)
         reply = responder.receive_packet(hello, PATH, START)
         assert isinstance(reply, bytes)
