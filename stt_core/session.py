@@ -12,7 +12,6 @@ then what to do comes out (``poll_transmit``, ``next_timer``, and events in the 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 from stt_core import frames
 from stt_core.channel import OVERHEAD, Channel, RemoteBudget
@@ -185,7 +184,7 @@ class Session:
 
     def _open_channel(self, result: HandshakeResult, now: float) -> Channel:
         context = self._context
-        self._result = replace(result, master=b"")  # all its keys are derived here: nothing else may know it later
+        self._result = result.remembered()  # all keys are derived here: nothing else may know the master secret later
         self.peer_reset_token = result.peer_parameters.reset_token
         self._channel = Channel(
             result,
