@@ -17,6 +17,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
+from functools import lru_cache
+from operator import attrgetter
 from typing import Final
 
 from stt_core.config import MIB, MIN_DATAGRAM
@@ -64,7 +66,7 @@ class TransportParameters:
 
     def encode(self) -> bytes:
         """The entries on the wire, without an end."""
-        numbers = encode_tlvs({kind: shape.encode(getattr(self, shape.name)) for kind, shape in _SHAPES.items()})
+        numbers = _encoded(_numbers(self))
         return numbers + encode_tlvs({Tlv.RESET_TOKEN: self.reset_token}) if self.reset_token else numbers
 
 
@@ -92,6 +94,15 @@ _SHAPES: Final[Mapping[Tlv, _Shape]] = {
     Tlv.IDLE_TIMEOUT: _Shape("idle_timeout", 4, 1, 2**32 - 1, 1000),
     Tlv.MAX_MESSAGE: _Shape("max_message", 8, 1, 2**62),
 }
+
+
+_numbers = attrgetter(*[shape.name for shape in _SHAPES.values()])
+
+
+@lru_cache(maxsize=16)
+def _encoded(numbers: tuple[float, ...]) -> bytes:
+    """Remembered, because an endpoint declares the same in each of its sessions."""
+    return encode_tlvs({kind: _SHAPES[kind].encode(value) for kind, value in zip(_SHAPES, numbers, strict=True)})
 
 
 def encode_tlvs(values: Mapping[int, bytes]) -> bytes:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hmac
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import lru_cache
 from typing import Final
 
 from stt_core.handshake.limits import host_of
@@ -169,9 +170,9 @@ class _AddressKey:
         self._mask_key = expand(secret, "address token age")
 
     def masked(self, age: bytes, salt: bytes) -> bytes:
-        """The age hidden, or shown again."""
+        """The 4 bytes of the age hidden, or shown again."""
         mask = hmac.digest(self._mask_key, salt, "sha256")
-        return bytes(a ^ m for a, m in zip(age, mask[: len(age)], strict=True))
+        return (int.from_bytes(age, "big") ^ int.from_bytes(mask[:4], "big")).to_bytes(4, "big")
 
     def mac(self, path: Path, head: bytes) -> bytes:
         """What ends the token that begins with ``head``."""
@@ -236,6 +237,7 @@ def _retry_mac(epoch: _Epoch, path: Path, head: bytes, nonce_i: bytes) -> bytes:
     return hmac.digest(epoch.retry_key, lv(head, _path_name(path), nonce_i), "sha256")[:_MAC]
 
 
+@lru_cache(maxsize=64)
 def _path_name(path: Path) -> bytes:
     """A path as bytes: two datagrams of one sender always give the same, two senders never do."""
     address = path.address

@@ -24,6 +24,7 @@ from stt_core.handshake.result import HandshakeResult
 from stt_core.handshake.sealed import SealedContent, parse_sealed_untrusted, seal_content
 from stt_core.handshake.transcript import Transcript, channel_id, echo, first_hash, proof_digest, session_id
 from stt_core.packet import (
+    CHALLENGE_HEAD,
     FINAL_ROOM,
     HELLO_MIN,
     NONCE_SIZE,
@@ -276,15 +277,14 @@ class Responder:
         base = cpace.generator(self._config.shared_seed, channel, hello.nonce_i + nonce_r, self._entropy)
         multiply = self._crypto.x25519(self._epochs.scalar(hello.nonce_i, nonce_r, now))
         self.counters.pake_maps += 1
-        fields = (hello.version, hello.scid, self._new_cid(), nonce_r, cpace.share(multiply, base))
+        yb = cpace.share(multiply, base)
         flags = Flags.NAMED if named else Flags(0)
         if self._both_prefer_chacha(hello):
             flags |= Flags.PREFER_CHACHA
-        bare = Challenge(*fields, suite, flags)
-        th1 = first_hash(data, bare.encode())
-        cookie = self._epochs.issue(path, hello.nonce_i, bare, th1, now, known=known)
+        bare = Challenge(hello.version, hello.scid, self._new_cid(), nonce_r, yb, suite, flags)
+        head = bare.encode()[:CHALLENGE_HEAD]
         self.counters.challenges_sent += 1
-        return Challenge(*fields, suite, flags, cookie).encode()
+        return head + self._epochs.issue(path, hello.nonce_i, bare, first_hash(data, head), now, known=known)
 
     def _offer_versions(self, header: Header, data: bytes, path: Path, now: float) -> bytes | None:
         if len(data) < _HELLO_NONCE.stop:
