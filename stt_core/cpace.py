@@ -95,10 +95,11 @@ def non_residue(a: int) -> int:
     n = FIELD_PRIME
     odd = 0
     while a:
-        twos = (a & -a).bit_length() - 1
-        a >>= twos
-        if twos & 1 and n & 7 in (3, 5):
-            odd ^= 1
+        if not a & 1:
+            twos = (a & -a).bit_length() - 1
+            a >>= twos
+            if twos & 1 and n & 7 in (3, 5):
+                odd ^= 1
         if a & n & 2:  # both are 3 mod 4
             odd ^= 1
         a, n = n % a, a

@@ -8,11 +8,13 @@ nothing of the machine's uptime.
 from __future__ import annotations
 
 import hmac
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Final
 
+from stt_core.crypto import ScalarMult
 from stt_core.handshake.limits import host_of
 from stt_core.keys import expand, lv
 from stt_core.packet import COOKIE_TH1, RETRY_TOKEN_SIZE, AuthProof, Challenge
@@ -22,6 +24,10 @@ COOKIE_LIFE: Final = 10.0
 EPOCH_LIFE: Final = 30.0
 ADDRESS_TOKEN_LIFE: Final = 86400.0
 ADDRESS_TOKEN_SIZE: Final = 45
+
+BOUND_SCALARS: Final = 64
+"""How many are remembered between CHALLENGE and AUTH_PROOF, for as long as their epoch at the most. To bind one costs
+a third of an AUTH_PROOF's X25519, and forgetting one costs no more than that."""
 
 _MAC: Final = 16
 _SALT: Final = slice(1, 9)
@@ -42,14 +48,19 @@ class TokenKind(Enum):
 class _Epoch:
     """One random key and what is derived from it; ``key_id`` is 7 bits."""
 
-    __slots__ = ("born", "cookie_key", "key_id", "retry_key", "yb_key")
+    __slots__ = ("_bind", "_yb_key", "born", "cookie_key", "key_id", "retry_key")
 
-    def __init__(self, key_id: int, secret: bytes, now: float) -> None:
+    def __init__(self, key_id: int, secret: bytes, x25519: Callable[[bytes], ScalarMult], now: float) -> None:
         self.key_id = key_id
         self.born = now
-        self.yb_key = expand(secret, "yb")
+        self._bind = lru_cache(maxsize=BOUND_SCALARS)(x25519)
+        self._yb_key = expand(secret, "yb")
         self.cookie_key = expand(secret, "cookie")
         self.retry_key = expand(secret, "retry")
+
+    def scalar(self, nonce_i: bytes, nonce_r: bytes) -> ScalarMult:
+        """yb of the handshake with these nonces, bound."""
+        return self._bind(hmac.digest(self._yb_key, lv(nonce_i, nonce_r), "sha256"))
 
     def stamp(self, now: float) -> bytes:
         """Milliseconds since this key was born, u32."""
@@ -62,7 +73,7 @@ class _Epoch:
 
 @dataclass(frozen=True, slots=True)
 class Cookie:
-    """A cookie of ours that came back unharmed, and the scalar yb that goes with it.
+    """A cookie of ours that came back unharmed, and how to get the scalar yb that goes with it, which is some work.
 
     ``known``: its HELLO showed an address token. ``issued_at`` is for the caller to judge.
     """
@@ -70,27 +81,28 @@ class Cookie:
     th1: bytes
     known: bool
     issued_at: float
-    scalar: bytes = field(repr=False)
+    scalar: Callable[[], ScalarMult] = field(repr=False)
 
 
 class EpochKeys:
-    """Cookies, RETRY tokens and the responder's own CPace scalars.
+    """Cookies, RETRY tokens and the responder's own CPace scalars; ``x25519`` is the provider's.
 
     A key is made when first needed, used for 30 s and kept for 30 more; with nothing to do there is no key and no
     timer.
     """
 
-    __slots__ = ("_current", "_entropy", "_next_id", "_previous")
+    __slots__ = ("_current", "_entropy", "_next_id", "_previous", "_x25519")
 
-    def __init__(self, entropy: Entropy) -> None:
+    def __init__(self, entropy: Entropy, x25519: Callable[[bytes], ScalarMult]) -> None:
         self._entropy = entropy
+        self._x25519 = x25519
         self._next_id = 0
         self._current: _Epoch | None = None
         self._previous: _Epoch | None = None
 
-    def scalar(self, nonce_i: bytes, nonce_r: bytes, now: float) -> bytes:
-        """The CPace scalar yb of the handshake with these nonces, 32 bytes, for a CHALLENGE made now."""
-        return _scalar(self._fresh(now), nonce_i, nonce_r)
+    def scalar(self, nonce_i: bytes, nonce_r: bytes, now: float) -> ScalarMult:
+        """The CPace scalar yb of the handshake with these nonces, for a CHALLENGE made now."""
+        return self._fresh(now).scalar(nonce_i, nonce_r)
 
     def issue(self, path: Path, nonce_i: bytes, challenge: Challenge, th1: bytes, now: float, *, known: bool) -> bytes:
         """The 53-byte cookie for this CHALLENGE (whose own cookie field is not looked at)."""
@@ -116,7 +128,7 @@ class EpochKeys:
         if not hmac.compare_digest(mac, cookie[COOKIE_TH1.stop :]):
             return None
         known = bool(cookie[0] & _KNOWN_BIT)
-        return Cookie(th1, known, epoch.issued_at(cookie[1:5]), _scalar(epoch, proof.nonce_i, proof.nonce_r))
+        return Cookie(th1, known, epoch.issued_at(cookie[1:5]), partial(epoch.scalar, proof.nonce_i, proof.nonce_r))
 
     def retry_token(self, path: Path, nonce_i: bytes, now: float) -> bytes:
         """21 bytes that prove, for 10 s, that whoever sends them back can read what is sent to ``path``."""
@@ -147,7 +159,7 @@ class EpochKeys:
     def _fresh(self, now: float) -> _Epoch:
         self.expire(now)
         if self._current is None:
-            self._current = _Epoch(self._next_id, self._entropy(32), now)
+            self._current = _Epoch(self._next_id, self._entropy(32), self._x25519, now)
             self._next_id = (self._next_id + 1) % _KEY_IDS
         return self._current
 
@@ -218,10 +230,6 @@ class AddressTokens:
     def _expire(self, now: float) -> None:
         # A key signs for a day, and its last token lives for another.
         self._keys = [key for key in self._keys if now <= key.born + 2 * ADDRESS_TOKEN_LIFE]
-
-
-def _scalar(epoch: _Epoch, nonce_i: bytes, nonce_r: bytes) -> bytes:
-    return hmac.digest(epoch.yb_key, lv(nonce_i, nonce_r), "sha256")
 
 
 def _choices(suite: int, flags: int) -> bytes:

@@ -1,8 +1,8 @@
 """The side that is connected to: one for each endpoint, without state until an AUTH_PROOF with its own cookie comes.
 
 Rule: work and state are spent in the order in which they are earned. A HELLO costs one CPace map and leaves nothing
-behind; an AUTH_PROOF is checked by length, cookie, age, single use, rates and guess budget, and only then costs an
-X25519. Each nonce allows one guess, whatever bytes are sent again with it.
+behind that would be missed; an AUTH_PROOF is checked by length, cookie, age, single use, rates and guess budget, and
+only then costs an X25519. Each nonce allows one guess, whatever bytes are sent again with it.
 """
 
 from __future__ import annotations
@@ -172,7 +172,7 @@ class Responder:
         self._owns_nonce = owns_nonce
         self._identity = identity or Identity(config.node_seed, crypto, entropy)
         self._versions = versions
-        self._epochs = EpochKeys(entropy)
+        self._epochs = EpochKeys(entropy, crypto.x25519)
         self._tokens = AddressTokens(entropy)
         self._limits = config.rate_limits
         # Without flood limits the guess budget stays, at its defaults: it protects the seed, not the machine.
@@ -275,9 +275,8 @@ class Responder:
         named = bool(hello.flags & Flags.NAMED)
         channel = channel_id(self._config.node_id if named else None)
         base = cpace.generator(self._config.shared_seed, channel, hello.nonce_i + nonce_r, self._entropy)
-        multiply = self._crypto.x25519(self._epochs.scalar(hello.nonce_i, nonce_r, now))
         self.counters.pake_maps += 1
-        yb = cpace.share(multiply, base)
+        yb = cpace.share(self._epochs.scalar(hello.nonce_i, nonce_r, now), base)
         flags = Flags.NAMED if named else Flags(0)
         if self._both_prefer_chacha(hello):
             flags |= Flags.PREFER_CHACHA
@@ -407,9 +406,8 @@ class Responder:
         """The handshake's keys, if Ta shows that the initiator has them too; a share of low order shows nothing."""
         proof, cookie = claim.proof, claim.cookie
         sid = proof.nonce_i + proof.nonce_r
-        multiply = self._crypto.x25519(cookie.scalar)
         try:
-            isk = cpace.shared_key(multiply, proof.ya, sid, proof.ya, proof.yb)
+            isk = cpace.shared_key(cookie.scalar(), proof.ya, sid, proof.ya, proof.yb)
         except ValueError:
             return None
         transcript = Transcript(self._crypto, Suite(proof.suite), isk, cookie.th1)
