@@ -74,7 +74,7 @@ def target_parameters(data: bytes) -> None:
         parameters = parse_parameters_untrusted(values)
     except Violation:
         return
-    assert parse_parameters_untrusted(parse_tlvs_untrusted(encode_tlvs(parameters.tlvs()))) == parameters
+    assert parse_parameters_untrusted(parse_tlvs_untrusted(parameters.encode())) == parameters
 
 
 def target_introduction(data: bytes) -> None:

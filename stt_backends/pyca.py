@@ -11,10 +11,20 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
 
-from stt_core.crypto import Aead
+from stt_core.crypto import Aead, ScalarMult
 from stt_core.types import Suite
 
 _KEY_SIZE = 32
+
+
+class _Signer:
+    """The library's key, whose public half is known once and for all."""
+
+    __slots__ = ("public", "sign")
+
+    def __init__(self, key: Ed25519PrivateKey) -> None:
+        self.public = key.public_key().public_bytes_raw()
+        self.sign = key.sign
 
 
 class PycaCrypto:
@@ -41,26 +51,21 @@ class PycaCrypto:
             raise ValueError(f"an AEAD key has {_KEY_SIZE} bytes, not {len(key)}")
         return AESGCM(key) if suite is Suite.AES_256_GCM else ChaCha20Poly1305(key)
 
-    def x25519(self, scalar: bytes, point: bytes) -> bytes:
-        """RFC 7748 section 5, 32 bytes.
+    def x25519(self, scalar: bytes) -> ScalarMult:
+        """RFC 7748 section 5. The library computes the scalar's public key when it is bound, as costly as a product.
 
-        :raises ValueError: if the result is all zero, which is to say ``point`` has low order, or on a wrong length.
+        :raises ValueError: on a wrong length, of the point too, or if a product is all zero, which is to say that the
+            point has low order.
         """
-        return X25519PrivateKey.from_private_bytes(scalar).exchange(X25519PublicKey.from_public_bytes(point))
+        exchange = X25519PrivateKey.from_private_bytes(scalar).exchange
+        return lambda point: exchange(X25519PublicKey.from_public_bytes(point))
 
-    def ed25519_public(self, seed: bytes) -> bytes:
-        """The 32-byte public key of a 32-byte seed (RFC 8032 section 5.1.5).
+    def ed25519(self, seed: bytes) -> _Signer:
+        """RFC 8032 section 5.1.
 
         :raises ValueError: on a wrong length.
         """
-        return Ed25519PrivateKey.from_private_bytes(seed).public_key().public_bytes_raw()
-
-    def ed25519_sign(self, seed: bytes, message: bytes) -> bytes:
-        """A 64-byte signature (RFC 8032 section 5.1.6).
-
-        :raises ValueError: on a wrong length of ``seed``.
-        """
-        return Ed25519PrivateKey.from_private_bytes(seed).sign(message)
+        return _Signer(Ed25519PrivateKey.from_private_bytes(seed))
 
     def ed25519_verify(self, public: bytes, signature: bytes, message: bytes) -> bool:
         """Whether ``signature`` is valid; false for anything malformed."""

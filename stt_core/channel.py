@@ -175,6 +175,10 @@ class Channel:
         if not same_host(before, path):
             self.rtt = RttEstimator()
             self.recovery.reset_for_new_path(NewReno(self.datagram_size), self.rtt)
+        # Of an application that takes no events, the peer could make these pile up: only the newest counts.
+        old = (event for event in self._events if type(event) is PathChanged and event.session_key == self.key)
+        if (told := next(old, None)) is not None:
+            self._events.remove(told)
         self._events.append(PathChanged(self.key, path))
 
     def _process_quietly(self, plains: list[bytes], path: Path, now: float) -> None:

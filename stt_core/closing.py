@@ -16,6 +16,9 @@ PTOS = 3
 MAX_PTO = 2.0
 """Seconds: a peer that answers late on purpose must not make our close last."""
 
+MAX_WORDS = 64
+"""Packets that last words may take in all: a peer that says goodbye without end gets no answer without end."""
+
 
 class Farewell:
     """Either side's last words.
@@ -24,7 +27,9 @@ class Farewell:
     whether we wait for an acknowledgement. ``done`` is true once the application need not wait any longer.
     """
 
-    __slots__ = ("_interval", "_pending", "_resend_at", "done", "drain_until", "frame", "give_up_at", "initiated")
+    __slots__ = (
+        "_interval", "_left", "_pending", "_resend_at", "done", "drain_until", "frame", "give_up_at", "initiated",
+    )  # fmt: skip
 
     def __init__(self, frame: bytes, *, initiated: bool, now: float, pto: float) -> None:
         pto = min(pto, MAX_PTO)
@@ -33,6 +38,7 @@ class Farewell:
         self.done = not initiated
         self._interval = pto
         self._pending = True
+        self._left = MAX_WORDS
         self._resend_at: float | None = None
         self.give_up_at = now + PTOS * pto
         self.drain_until = now + (2 if initiated else 1) * PTOS * pto
@@ -41,6 +47,7 @@ class Farewell:
         """Put the frame into a packet if it is due."""
         if self._pending and batch.add(self.frame):
             self._pending = False
+            self._left -= 1
             if not self.done:
                 self._resend_at = now + self._interval
 
@@ -62,7 +69,7 @@ class Farewell:
     @property
     def wants_to_send(self) -> bool:
         """Whether :meth:`fill` has something."""
-        return self._pending
+        return self._pending and self._left > 0
 
     def next_timer(self) -> float:
         """When :meth:`handle_timer` wants to be called."""

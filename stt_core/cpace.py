@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 from typing import Final
 
-from stt_core.crypto import Crypto
+from stt_core.crypto import ScalarMult
 from stt_core.types import Entropy
 
 FIELD_PRIME: Final = 2**255 - 19
@@ -22,7 +22,6 @@ ELEMENT_SIZE: Final = 32
 ISK_SIZE: Final = 64
 
 _CURVE_A: Final = 486662
-_LEGENDRE_POWER: Final = (FIELD_PRIME - 1) // 2
 _DSI: Final = b"CPace255"
 _DSI_ISK: Final = b"CPace255_ISK"
 _HASH_BLOCK: Final = 128
@@ -31,13 +30,15 @@ _INITIATOR_DATA: Final = b"i"
 _RESPONDER_DATA: Final = b"r"
 
 
+_LEB128: Final = [bytes((n,)) for n in range(0x80)]
+"""Nearly every length that is written; :func:`lv` is called some forty times in a handshake."""
+
+
 def leb128(n: int) -> bytes:
     """``n`` in unsigned LEB128, 7 bits a byte, lowest first; the shortest form.
 
     :raises ValueError: if ``n`` is negative.
     """
-    if 0 <= n <= 0x7F:
-        return bytes((n,))
     if n < 0:
         raise ValueError(f"LEB128 of {n}: only numbers from 0 up have one here")
     out = bytearray()
@@ -50,7 +51,7 @@ def leb128(n: int) -> bytes:
 
 def lv(*parts: bytes) -> bytes:
     """Each part preceded by its LEB128 length, concatenated: the draft's ``lv_cat``. No two inputs give one output."""
-    return b"".join([leb128(len(part)) + part for part in parts])
+    return b"".join([(_LEB128[size] if (size := len(part)) < 0x80 else leb128(size)) + part for part in parts])
 
 
 def generator_string(password: bytes, channel_id: bytes, session_id: bytes) -> bytes:
@@ -77,12 +78,32 @@ def map_to_curve(field_bytes: bytes, entropy: Entropy) -> bytes:
     denominator = 1 + 2 * r * r
     v = -_CURVE_A * blind * pow(denominator * blind % p, -1, p) % p
     # Is v on the curve, or on its twist? A random square leaves the Legendre symbol as it is and the factor 2, which
-    # is no square, turns it round: the power's operand and its outcome are both uniform, whatever the password.
+    # is no square, turns it round: the symbol's operand and its value are both uniform, whatever the password.
     on_curve = v * (v * v + _CURVE_A * v + 1) % p
-    symbol = pow(on_curve * root * root * (1 + flip) % p, _LEGENDRE_POWER, p)
-    # The symbol is 1 or p - 1, and p - 1 is even. Both candidates exist before one is picked.
-    candidates = ((-v - _CURVE_A) % p, v)
-    return candidates[(symbol & 1) ^ flip].to_bytes(ELEMENT_SIZE, "little")
+    outcome = non_residue(on_curve * root * root * (1 + flip) % p)
+    # Both candidates exist before one is picked.
+    candidates = (v, (-v - _CURVE_A) % p)
+    return candidates[outcome ^ flip].to_bytes(ELEMENT_SIZE, "little")
+
+
+def non_residue(a: int) -> int:
+    """1 where ``a``, from 1 to p - 1, is no square mod p, 0 where it is one.
+
+    By quadratic reciprocity (Handbook of Applied Cryptography, algorithm 2.149), which costs a quarter of Euler's
+    power. What it does depends on ``a``, which therefore has to be blinded.
+    """
+    n = FIELD_PRIME
+    odd = 0
+    while a:
+        if not a & 1:
+            twos = (a & -a).bit_length() - 1
+            a >>= twos
+            if twos & 1 and n & 7 in (3, 5):
+                odd ^= 1
+        if a & n & 2:  # both are 3 mod 4
+            odd ^= 1
+        a, n = n % a, a
+    return odd
 
 
 def generator(password: bytes, channel_id: bytes, session_id: bytes, entropy: Entropy) -> bytes:
@@ -94,17 +115,16 @@ def generator(password: bytes, channel_id: bytes, session_id: bytes, entropy: En
     return map_to_curve(digest[:ELEMENT_SIZE], entropy)
 
 
-def share(crypto: Crypto, scalar: bytes, generator: bytes) -> bytes:
-    """The public share of 32 random bytes ``scalar``, which must never be used with another generator.
+def share(multiply: ScalarMult, generator: bytes) -> bytes:
+    """The public share, 32 bytes, of a random scalar, which must never be used with another generator.
 
     :raises ValueError: if ``generator`` has low order.
     """
-    return crypto.x25519(scalar, generator)
+    return multiply(generator)
 
 
 def shared_key(
-    crypto: Crypto,
-    scalar: bytes,
+    multiply: ScalarMult,
     peer_share: bytes,
     session_id: bytes,
     initiator_share: bytes,
@@ -116,7 +136,7 @@ def shared_key(
 
     :raises ValueError: if ``peer_share`` has low order, on the curve or on its twist: the exchange must be dropped.
     """
-    point = crypto.x25519(scalar, peer_share)
+    point = multiply(peer_share)
     transcript = transcript_ir(initiator_share, _INITIATOR_DATA, responder_share, _RESPONDER_DATA)
     return intermediate_key(session_id, point, transcript)
 

@@ -7,9 +7,13 @@ to this page.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 from stt_core.types import Suite
+
+ScalarMult = Callable[[bytes], bytes]
+"""X25519 with its scalar bound: 32 bytes of a point's u-coordinate to 32 bytes of their product's."""
 
 
 class Aead(Protocol):
@@ -21,6 +25,19 @@ class Aead(Protocol):
 
     def decrypt(self, nonce: bytes, data: bytes | memoryview, associated_data: bytes | None, /) -> bytes:
         """Return the plaintext, or raise the provider's ``invalid_tag``."""
+        ...
+
+
+class Signer(Protocol):
+    """An Ed25519 key pair (RFC 8032)."""
+
+    @property
+    def public(self) -> bytes:
+        """The 32-byte public key."""
+        ...
+
+    def sign(self, message: bytes, /) -> bytes:
+        """A 64-byte signature."""
         ...
 
 
@@ -41,16 +58,12 @@ class Crypto(Protocol):
         """Bind a 32-byte key."""
         ...
 
-    def x25519(self, scalar: bytes, point: bytes) -> bytes:
-        """RFC 7748 X25519 of two 32-byte strings; raises ``ValueError`` where the result is all zero."""
+    def x25519(self, scalar: bytes) -> ScalarMult:
+        """Bind a 32-byte scalar (RFC 7748). The result raises ``ValueError`` where a product is all zero."""
         ...
 
-    def ed25519_public(self, seed: bytes) -> bytes:
-        """The 32-byte public key of a 32-byte seed (RFC 8032)."""
-        ...
-
-    def ed25519_sign(self, seed: bytes, message: bytes) -> bytes:
-        """A 64-byte signature."""
+    def ed25519(self, seed: bytes) -> Signer:
+        """Bind a 32-byte seed."""
         ...
 
     def ed25519_verify(self, public: bytes, signature: bytes, message: bytes) -> bool:

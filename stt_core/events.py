@@ -114,7 +114,7 @@ class DatagramsReadable(Event):
 
 @dataclass(frozen=True, slots=True)
 class PathChanged(Event):
-    """The session now sends over another path."""
+    """The session now sends over another path. Of several that wait to be taken, only the newest is kept."""
 
     path: Path
 

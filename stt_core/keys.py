@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from stt_core.cpace import leb128, lv
@@ -52,8 +53,10 @@ def hkdf_expand(prk: bytes, info: bytes, length: int) -> bytes:
     """
     if not 1 <= length <= 255 * HASH_SIZE:
         raise ValueError(f"HKDF-Expand gives 1 to {255 * HASH_SIZE} bytes, not {length}")
+    counter = 1
     block = out = hmac.digest(prk, info + b"\x01", "sha256")
-    for counter in range(2, -(-length // HASH_SIZE) + 1):
+    while len(out) < length:
+        counter += 1
         block = hmac.digest(prk, block + info + bytes((counter,)), "sha256")
         out += block
     return out[:length]
@@ -64,12 +67,18 @@ def expand(prk: bytes, label: str, context: bytes = b"", length: int = KEY_SIZE)
 
     :raises ValueError: as :func:`hkdf_expand`.
     """
-    return hkdf_expand(prk, lv(b"STT1 " + label.encode(), context), length)
+    return hkdf_expand(prk, _opening(label) + lv(context), length)
 
 
 def transcript_hash(label: str, *parts: bytes) -> bytes:
     """``SHA256(lv("STT1 " + label, parts…))``, 32 bytes: th1, th2 and th3 (docs/protocol.md, "Keys")."""
-    return hashlib.sha256(lv(b"STT1 " + label.encode(), *parts)).digest()
+    return hashlib.sha256(_opening(label) + lv(*parts)).digest()
+
+
+@lru_cache(maxsize=64)
+def _opening(label: str) -> bytes:
+    """What stands in front of everything that is hashed under ``label``; there are two dozen labels."""
+    return lv(b"STT1 " + label.encode())
 
 
 def confirmation(key: bytes, transcript: bytes) -> bytes:
@@ -109,17 +118,22 @@ def handshake_keys(isk: bytes, th1: bytes) -> HandshakeKeys:
 
 
 class TrafficKeys:
-    """One direction's packet keys in one key phase.
+    """One direction's packet keys in one key phase. ``secret`` is 32 bytes; what follows from it is not kept here."""
 
-    ``secret`` and ``key`` are 32 bytes; ``iv`` is 12 bytes as a big-endian number, because a nonce is ``iv ^ pn``.
-    """
-
-    __slots__ = ("iv", "key", "secret")
+    __slots__ = ("secret",)
 
     def __init__(self, secret: bytes) -> None:
         self.secret = secret
-        self.key = expand(secret, "key")
-        self.iv = int.from_bytes(expand(secret, "iv", length=IV_SIZE), "big")
+
+    @property
+    def key(self) -> bytes:
+        """The AEAD's key, 32 bytes."""
+        return expand(self.secret, "key")
+
+    @property
+    def iv(self) -> int:
+        """12 bytes as a big-endian number, because a nonce is ``iv ^ pn``."""
+        return int.from_bytes(expand(self.secret, "iv", length=IV_SIZE), "big")
 
     def updated(self) -> TrafficKeys:
         """The next phase's keys (as RFC 9001 section 6.1). They don't lead back to these."""
@@ -130,24 +144,32 @@ class TrafficKeys:
 
 
 class SessionSecrets:
-    """Everything one session derives from its master secret, which is not kept.
+    """Everything one session derives from its master secret.
 
-    ``pn_mask_key``, ``resumption`` and ``exporter`` are 32 bytes each and last as long as the session. The first
-    traffic secrets are in here too: let go of this object once :meth:`traffic` gave both, or a key update protects
-    nothing of the past.
+    ``pn_mask_key`` is 32 bytes and lasts as long as the session. Everything else is derived when it is asked for: let
+    go of this object, and of the master secret, once the session has what it needs, or a key update protects nothing
+    of the past.
     """
 
-    __slots__ = ("_traffic", "exporter", "pn_mask_key", "resumption")
+    __slots__ = ("_master", "pn_mask_key")
 
     def __init__(self, master: bytes) -> None:
-        self._traffic = {role: expand(master, f"traffic {role.value.decode()}") for role in Role}
+        self._master = master
         self.pn_mask_key = expand(master, "pn mask")
-        self.resumption = expand(master, "resumption")
-        self.exporter = expand(master, "exporter")
+
+    @property
+    def resumption(self) -> bytes:
+        """The secret that a later session may be resumed with, 32 bytes."""
+        return expand(self._master, "resumption")
+
+    @property
+    def exporter(self) -> bytes:
+        """The secret that keys for other protocols are derived from, 32 bytes."""
+        return expand(self._master, "exporter")
 
     def traffic(self, role: Role) -> TrafficKeys:
         """The keys of the packets that ``role`` sends, in the first key phase."""
-        return TrafficKeys(self._traffic[role])
+        return TrafficKeys(expand(self._master, f"traffic {role.value.decode()}"))
 
     def __repr__(self) -> str:
         return "<SessionSecrets>"

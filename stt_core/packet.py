@@ -83,6 +83,10 @@ class HandshakeType(IntEnum):
     VERSIONS = 7
 
 
+_TYPES: Final = {_LONG_FORM | kind: kind for kind in HandshakeType}
+"""By a message's first byte."""
+
+
 class Family(Enum):
     """What a datagram's first byte says it is."""
 
@@ -122,7 +126,7 @@ def classify(first_byte: int) -> Family:
     """Which layer a datagram belongs to, by its first byte."""
     if 0x40 <= first_byte <= 0x7F:
         return Family.PROTECTED
-    if _LONG_FORM < first_byte <= _LONG_FORM | max(HandshakeType):
+    if first_byte in _TYPES:
         return Family.HANDSHAKE
     return Family.DHT if first_byte < 0x40 else Family.UNKNOWN
 
@@ -135,9 +139,10 @@ def parse_header_untrusted(data: bytes) -> Header:
     if len(data) < LONG_HEADER:
         raise _malformed("handshake message shorter than its header")
     first, version, dcid, scid = _HEADER.unpack_from(data)
-    if classify(first) is not Family.HANDSHAKE:
+    kind = _TYPES.get(first)
+    if kind is None:
         raise _malformed(f"first byte {first:#04x} is no handshake message's")
-    return Header(HandshakeType(first & 0x3F), version, dcid, scid)
+    return Header(kind, version, dcid, scid)
 
 
 @dataclass(frozen=True, slots=True)

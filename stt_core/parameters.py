@@ -17,6 +17,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
+from functools import lru_cache
+from operator import attrgetter
 from typing import Final
 
 from stt_core.config import MIB, MIN_DATAGRAM
@@ -62,16 +64,10 @@ class TransportParameters:
     max_message: int = 16 * MIB
     reset_token: bytes = field(default=b"", repr=False)
 
-    def tlvs(self) -> dict[int, bytes]:
-        """The entries, by type, for :func:`encode_tlvs`."""
-        values = {kind: _number(self, kind).to_bytes(shape.size, "big") for kind, shape in _SHAPES.items()}
-        if self.reset_token:
-            values[Tlv.RESET_TOKEN] = self.reset_token
-        return {int(kind): value for kind, value in values.items()}
-
     def encode(self) -> bytes:
         """The entries on the wire, without an end."""
-        return encode_tlvs(self.tlvs())
+        numbers = _encoded(_numbers(self))
+        return numbers + encode_tlvs({Tlv.RESET_TOKEN: self.reset_token}) if self.reset_token else numbers
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +79,9 @@ class _Shape:
     least: int
     most: int
     scale: int = 1
+
+    def encode(self, value: float) -> bytes:
+        return min(max(round(value * self.scale), self.least), self.most).to_bytes(self.size, "big")
 
 
 _SHAPES: Final[Mapping[Tlv, _Shape]] = {
@@ -97,10 +96,13 @@ _SHAPES: Final[Mapping[Tlv, _Shape]] = {
 }
 
 
-def _number(parameters: TransportParameters, kind: Tlv) -> int:
-    shape = _SHAPES[kind]
-    value: float = getattr(parameters, shape.name)
-    return min(max(round(value * shape.scale), shape.least), shape.most)
+_numbers = attrgetter(*[shape.name for shape in _SHAPES.values()])
+
+
+@lru_cache(maxsize=16)
+def _encoded(numbers: tuple[float, ...]) -> bytes:
+    """Remembered, because an endpoint declares the same in each of its sessions."""
+    return encode_tlvs({kind: _SHAPES[kind].encode(value) for kind, value in zip(_SHAPES, numbers, strict=True)})
 
 
 def encode_tlvs(values: Mapping[int, bytes]) -> bytes:

@@ -30,15 +30,16 @@ _INITIAL_PTO: Final = 1.0
 class KeyLimits(NamedTuple):
     """When to move to the next keys, and when to give up.
 
-    ``packets`` and ``size`` (bytes) are what one key may seal, well inside AES-GCM's confidentiality limit of 2^23
-    packets; ``seconds`` is how long it may serve; ``forgeries`` is ChaCha20-Poly1305's integrity limit
-    (RFC 9001 section 6.6).
+    At ``packets`` or ``size`` (bytes) sealed under one key, or after ``seconds``, it is time for the next one. Where
+    the peer lets none come, ``most`` is what a key may seal: AES-GCM's confidentiality limit of 2^23 packets, less what
+    saying so takes. ``forgeries`` is ChaCha20-Poly1305's integrity limit (RFC 9001 section 6.6).
     """
 
     packets: int = 1 << 22
     size: int = 1 << 35
     seconds: float = 3600.0
     forgeries: int = 1 << 36
+    most: int = (1 << 23) - (1 << 10)
 
 
 class _ReadKey:
@@ -56,15 +57,16 @@ class Protection:
 
     ``next_number`` is the next packet number to seal (raise it by one to skip a number), ``largest_opened`` the largest
     that ever opened (-1 before), ``failed`` the number of packets that did not open. Set ``pto`` (seconds) as the
-    round-trip estimate moves. Which packets were seen before is not kept here: a replay opens again, see
-    :class:`stt_core.ranges.ReceivedPackets`.
+    round-trip estimate moves. ``spent`` is true once the send key has sealed nearly all it may: the session must close
+    with AEAD_LIMIT, for which there is room still. Which packets were seen before is not kept here: a replay opens
+    again, see :class:`stt_core.ranges.ReceivedPackets`.
     """
 
     __slots__ = (
         "_boundary", "_confirmed", "_crypto", "_current", "_encrypt", "_invalid_tag", "_iv", "_limits", "_next",
         "_next_keys", "_phase_ends", "_previous", "_previous_largest", "_previous_until", "_read_phase", "_sealed",
         "_sealed_bytes", "_send_first", "_send_keys", "_send_phase", "_suite", "_wanted", "failed", "largest_opened",
-        "next_number", "pto",
+        "next_number", "pto", "spent",
     )  # fmt: skip
 
     def __init__(
@@ -175,6 +177,7 @@ class Protection:
             self._update_send_keys(now)
         elif self._wanted:
             self._phase_ends = min(self._phase_ends, now)  # ask again at every seal
+        self.spent = self._sealed >= limits.most
 
     def _update_send_keys(self, now: float) -> None:
         self._send_phase += 1
@@ -190,6 +193,7 @@ class Protection:
         self._confirmed = False
         self._sealed = 0
         self._sealed_bytes = 0
+        self.spent = False
 
     # --- receiving
 

@@ -12,7 +12,6 @@ then what to do comes out (``poll_transmit``, ``next_timer``, and events in the 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 from stt_core import frames
 from stt_core.budget import RemoteBudget
@@ -176,7 +175,7 @@ class Session(Commands):
 
     def _open_channel(self, result: HandshakeResult, now: float) -> Channel:
         context = self._context
-        self._result = replace(result, master=b"")  # all its keys are derived here: nothing else may know it later
+        self._result = result.remembered()  # all keys are derived here: nothing else may know the master secret later
         self.peer_reset_token = result.peer_parameters.reset_token
         self._channel = Channel(
             result,
@@ -328,8 +327,7 @@ class Session(Commands):
             self._context.events.append(SessionClosed(self.key, self.session_id, reason, code, message))
 
     def _after_farewell(self, now: float) -> None:
-        farewell = self._farewell
-        if farewell is None:
+        if (farewell := self._farewell) is None:
             return
         if farewell.done and self.state is SessionState.CLOSING:
             code, message, _ = self._close_request or (ErrorCode.NO_ERROR, "", 0.0)
@@ -403,6 +401,8 @@ class Session(Commands):
         if channel is None or self.finished or self.state is SessionState.HANDSHAKING:
             return None
         self._proceed_to_close(channel, now)
+        if channel.protection.spent:
+            self._fail(ErrorCode.AEAD_LIMIT, "it lets no new keys come, and ours may seal no more", now)
         if self._farewell is None:
             transmit = channel.poll(now, max_segments)
             self._set(Timer.KEYS, channel.protection.next_timer())

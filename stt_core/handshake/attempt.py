@@ -66,7 +66,8 @@ class _Text:
 class Attempt:
     """Holds the datagrams that may have to be repeated, and the state that a FINAL is checked against.
 
-    ``next_at`` is when to repeat; ``verdict`` an error that is remembered but not yet believed, until ``verdict_at``.
+    ``next_at`` is when to repeat; ``verdict`` an error that is remembered but not yet believed, until ``verdict_at``,
+    which is known once the last repetition that could refute it has left.
     """
 
     __slots__ = (
@@ -112,7 +113,7 @@ class Attempt:
         self.proofs_sent = 0
         self.proof_sent_at = math.inf
         self.wait = 0.0
-        """Twice the time from HELLO to CHALLENGE, and at least the smallest wait, once there was a CHALLENGE."""
+        """Twice the time from HELLO to its answer, and at least the smallest wait, once there was an answer."""
         self.interval = 0.0
         self.repeats = 0
         self.next_at = math.inf
@@ -183,11 +184,11 @@ class Attempt:
         setup = self._setup
         crypto = setup.crypto
         sid = self.nonce_i + challenge.nonce_r
-        scalar = setup.entropy(cpace.ELEMENT_SIZE)
+        multiply = crypto.x25519(setup.entropy(cpace.ELEMENT_SIZE))
         base = cpace.generator(setup.config.shared_seed, channel_id(setup.peer_node_id), sid, setup.entropy)
         try:
-            ya = cpace.share(crypto, scalar, base)
-            isk = cpace.shared_key(crypto, scalar, challenge.yb, sid, ya, challenge.yb)
+            ya = cpace.share(multiply, base)
+            isk = cpace.shared_key(multiply, challenge.yb, sid, ya, challenge.yb)
         except ValueError:
             return False
         head = AuthProof(

@@ -8,10 +8,13 @@ nothing of the machine's uptime.
 from __future__ import annotations
 
 import hmac
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import lru_cache, partial
 from typing import Final
 
+from stt_core.crypto import ScalarMult
 from stt_core.handshake.limits import host_of
 from stt_core.keys import expand, lv
 from stt_core.packet import COOKIE_TH1, RETRY_TOKEN_SIZE, AuthProof, Challenge
@@ -20,9 +23,15 @@ from stt_core.types import Entropy, Path
 COOKIE_LIFE: Final = 10.0
 EPOCH_LIFE: Final = 30.0
 ADDRESS_TOKEN_LIFE: Final = 86400.0
-ADDRESS_TOKEN_SIZE: Final = 37
+ADDRESS_TOKEN_SIZE: Final = 45
+
+BOUND_SCALARS: Final = 64
+"""How many are remembered between CHALLENGE and AUTH_PROOF, for as long as their epoch at the most. To bind one costs
+a third of an AUTH_PROOF's X25519, and forgetting one costs no more than that."""
 
 _MAC: Final = 16
+_SALT: Final = slice(1, 9)
+_AGE: Final = slice(9, 13)
 _KNOWN_BIT: Final = 0x80
 """In a cookie's key_id: the HELLO carried a valid address token."""
 _KEY_IDS: Final = 0x80
@@ -39,14 +48,19 @@ class TokenKind(Enum):
 class _Epoch:
     """One random key and what is derived from it; ``key_id`` is 7 bits."""
 
-    __slots__ = ("born", "cookie_key", "key_id", "retry_key", "yb_key")
+    __slots__ = ("_bind", "_yb_key", "born", "cookie_key", "key_id", "retry_key")
 
-    def __init__(self, key_id: int, secret: bytes, now: float) -> None:
+    def __init__(self, key_id: int, secret: bytes, x25519: Callable[[bytes], ScalarMult], now: float) -> None:
         self.key_id = key_id
         self.born = now
-        self.yb_key = expand(secret, "yb")
+        self._bind = lru_cache(maxsize=BOUND_SCALARS)(x25519)
+        self._yb_key = expand(secret, "yb")
         self.cookie_key = expand(secret, "cookie")
         self.retry_key = expand(secret, "retry")
+
+    def scalar(self, nonce_i: bytes, nonce_r: bytes) -> ScalarMult:
+        """yb of the handshake with these nonces, bound."""
+        return self._bind(hmac.digest(self._yb_key, lv(nonce_i, nonce_r), "sha256"))
 
     def stamp(self, now: float) -> bytes:
         """Milliseconds since this key was born, u32."""
@@ -59,7 +73,7 @@ class _Epoch:
 
 @dataclass(frozen=True, slots=True)
 class Cookie:
-    """A cookie of ours that came back unharmed, and the scalar yb that goes with it.
+    """A cookie of ours that came back unharmed, and how to get the scalar yb that goes with it, which is some work.
 
     ``known``: its HELLO showed an address token. ``issued_at`` is for the caller to judge.
     """
@@ -67,27 +81,28 @@ class Cookie:
     th1: bytes
     known: bool
     issued_at: float
-    scalar: bytes = field(repr=False)
+    scalar: Callable[[], ScalarMult] = field(repr=False)
 
 
 class EpochKeys:
-    """Cookies, RETRY tokens and the responder's own CPace scalars.
+    """Cookies, RETRY tokens and the responder's own CPace scalars; ``x25519`` is the provider's.
 
     A key is made when first needed, used for 30 s and kept for 30 more; with nothing to do there is no key and no
     timer.
     """
 
-    __slots__ = ("_current", "_entropy", "_next_id", "_previous")
+    __slots__ = ("_current", "_entropy", "_next_id", "_previous", "_x25519")
 
-    def __init__(self, entropy: Entropy) -> None:
+    def __init__(self, entropy: Entropy, x25519: Callable[[bytes], ScalarMult]) -> None:
         self._entropy = entropy
+        self._x25519 = x25519
         self._next_id = 0
         self._current: _Epoch | None = None
         self._previous: _Epoch | None = None
 
-    def scalar(self, nonce_i: bytes, nonce_r: bytes, now: float) -> bytes:
-        """The CPace scalar yb of the handshake with these nonces, 32 bytes, for a CHALLENGE made now."""
-        return _scalar(self._fresh(now), nonce_i, nonce_r)
+    def scalar(self, nonce_i: bytes, nonce_r: bytes, now: float) -> ScalarMult:
+        """The CPace scalar yb of the handshake with these nonces, for a CHALLENGE made now."""
+        return self._fresh(now).scalar(nonce_i, nonce_r)
 
     def issue(self, path: Path, nonce_i: bytes, challenge: Challenge, th1: bytes, now: float, *, known: bool) -> bytes:
         """The 53-byte cookie for this CHALLENGE (whose own cookie field is not looked at)."""
@@ -113,7 +128,7 @@ class EpochKeys:
         if not hmac.compare_digest(mac, cookie[COOKIE_TH1.stop :]):
             return None
         known = bool(cookie[0] & _KNOWN_BIT)
-        return Cookie(th1, known, epoch.issued_at(cookie[1:5]), _scalar(epoch, proof.nonce_i, proof.nonce_r))
+        return Cookie(th1, known, epoch.issued_at(cookie[1:5]), partial(epoch.scalar, proof.nonce_i, proof.nonce_r))
 
     def retry_token(self, path: Path, nonce_i: bytes, now: float) -> bytes:
         """21 bytes that prove, for 10 s, that whoever sends them back can read what is sent to ``path``."""
@@ -144,7 +159,7 @@ class EpochKeys:
     def _fresh(self, now: float) -> _Epoch:
         self.expire(now)
         if self._current is None:
-            self._current = _Epoch(self._next_id, self._entropy(32), now)
+            self._current = _Epoch(self._next_id, self._entropy(32), self._x25519, now)
             self._next_id = (self._next_id + 1) % _KEY_IDS
         return self._current
 
@@ -155,10 +170,32 @@ class EpochKeys:
         return None
 
 
+class _AddressKey:
+    """One random key for address tokens; ``key_id`` is 8 bits."""
+
+    __slots__ = ("_mac_key", "_mask_key", "born", "key_id")
+
+    def __init__(self, key_id: int, secret: bytes, now: float) -> None:
+        self.key_id = key_id
+        self.born = now
+        self._mac_key = expand(secret, "address token")
+        self._mask_key = expand(secret, "address token age")
+
+    def masked(self, age: bytes, salt: bytes) -> bytes:
+        """The 4 bytes of the age hidden, or shown again."""
+        mask = hmac.digest(self._mask_key, salt, "sha256")
+        return (int.from_bytes(age, "big") ^ int.from_bytes(mask[:4], "big")).to_bytes(4, "big")
+
+    def mac(self, path: Path, head: bytes) -> bytes:
+        """What ends the token that begins with ``head``."""
+        return hmac.digest(self._mac_key, lv(head, host_of(path.address).encode()), "sha256")
+
+
 class AddressTokens:
     """Tokens a peer gets once it is established, and shows when it comes again: "I was here, from this address".
 
-    They skip RETRY and mark their bearer as one that held the seed. Bound to the host, not the port; 24 h.
+    They skip RETRY and mark their bearer as one that held the seed. Bound to the host, not the port; 24 h. Their age is
+    hidden and no two are alike: it would tell observers which of all the sessions seen before is being followed up.
     """
 
     __slots__ = ("_entropy", "_keys", "_next_id")
@@ -166,35 +203,33 @@ class AddressTokens:
     def __init__(self, entropy: Entropy) -> None:
         self._entropy = entropy
         self._next_id = 0
-        self._keys: list[tuple[int, float, bytes]] = []
+        self._keys: list[_AddressKey] = []
 
     def issue(self, path: Path, now: float) -> bytes:
-        """37 bytes: key_id, seconds since that key's birth, MAC."""
+        """45 bytes: key_id, random bytes, seconds since that key's birth under a mask that depends on them, MAC."""
         self._expire(now)
-        if not self._keys or now >= self._keys[-1][1] + ADDRESS_TOKEN_LIFE:
-            self._keys.append((self._next_id, now, self._entropy(32)))
+        if not self._keys or now >= self._keys[-1].born + ADDRESS_TOKEN_LIFE:
+            self._keys.append(_AddressKey(self._next_id, self._entropy(32), now))
             self._next_id = (self._next_id + 1) % 256
-        key_id, born, key = self._keys[-1]
-        head = bytes((key_id,)) + int(now - born).to_bytes(4, "big")
-        return head + _address_mac(key, path, head)
+        key = self._keys[-1]
+        salt = self._entropy(8)
+        head = bytes((key.key_id,)) + salt + key.masked(int(now - key.born).to_bytes(4, "big"), salt)
+        return head + key.mac(path, head)
 
     def check(self, token: bytes, path: Path, now: float) -> bool:
         """Whether this is a token of ours for that host, and still good."""
         if len(token) != ADDRESS_TOKEN_SIZE:
             return False
         self._expire(now)
-        for key_id, born, key in self._keys:
-            if key_id == token[0] and hmac.compare_digest(_address_mac(key, path, token[:5]), token[5:]):
-                return now - (born + int.from_bytes(token[1:5], "big")) < ADDRESS_TOKEN_LIFE
+        for key in self._keys:
+            if key.key_id == token[0] and hmac.compare_digest(key.mac(path, token[: _AGE.stop]), token[_AGE.stop :]):
+                age = int.from_bytes(key.masked(token[_AGE], token[_SALT]), "big")
+                return now - (key.born + age) < ADDRESS_TOKEN_LIFE
         return False
 
     def _expire(self, now: float) -> None:
         # A key signs for a day, and its last token lives for another.
-        self._keys = [entry for entry in self._keys if now <= entry[1] + 2 * ADDRESS_TOKEN_LIFE]
-
-
-def _scalar(epoch: _Epoch, nonce_i: bytes, nonce_r: bytes) -> bytes:
-    return hmac.digest(epoch.yb_key, lv(nonce_i, nonce_r), "sha256")
+        self._keys = [key for key in self._keys if now <= key.born + 2 * ADDRESS_TOKEN_LIFE]
 
 
 def _choices(suite: int, flags: int) -> bytes:
@@ -210,10 +245,7 @@ def _retry_mac(epoch: _Epoch, path: Path, head: bytes, nonce_i: bytes) -> bytes:
     return hmac.digest(epoch.retry_key, lv(head, _path_name(path), nonce_i), "sha256")[:_MAC]
 
 
-def _address_mac(key: bytes, path: Path, head: bytes) -> bytes:
-    return hmac.digest(key, lv(head, host_of(path.address).encode()), "sha256")
-
-
+@lru_cache(maxsize=64)
 def _path_name(path: Path) -> bytes:
     """A path as bytes: two datagrams of one sender always give the same, two senders never do."""
     address = path.address

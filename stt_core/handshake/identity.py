@@ -42,17 +42,17 @@ def claims_key(node_id: bytes) -> bool:
 class Identity:
     """A node's own key pair. ``configured``: it came from a seed and outlives the process."""
 
-    __slots__ = ("_crypto", "_secret", "configured", "public")
+    __slots__ = ("_signer", "configured", "public")
 
     def __init__(self, node_seed: bytes | None, crypto: Crypto, entropy: Entropy) -> None:
-        self._crypto = crypto
-        self._secret = expand(extract(_SALT, entropy(32) if node_seed is None else node_seed), "identity key")
+        secret = expand(extract(_SALT, entropy(32) if node_seed is None else node_seed), "identity key")
+        self._signer = crypto.ed25519(secret)
         self.configured = node_seed is not None
-        self.public = crypto.ed25519_public(self._secret)
+        self.public = self._signer.public
 
     def prove(self, role: Role, binding: Binding, node_id: bytes) -> bytes:
         """A 64-byte proof of holding the key, worth something in this handshake and this role only."""
-        return self._crypto.ed25519_sign(self._secret, _statement(role, binding, node_id))
+        return self._signer.sign(_statement(role, binding, node_id))
 
     def __repr__(self) -> str:
         return f"<Identity {self.public.hex()}>"

@@ -1,8 +1,8 @@
 """The side that connects: sends HELLO and AUTH_PROOF, repeats them, and decides when to give up and why.
 
 Rule: only what a key proved ends a connect early. A REJECT, a FINAL that fails its tag and a VERSIONS are remembered,
-answered with one more retransmission, and believed only after that brought nothing better: anybody on the path can
-corrupt or forge one datagram. At most two distinct AUTH_PROOFs leave per connect, because each lets an impostor test
+answered with several retransmissions, and believed only after these brought nothing better: anybody on the path can
+corrupt or forge a few datagrams. At most two distinct AUTH_PROOFs leave per connect, because each lets an impostor test
 one guess.
 """
 
@@ -49,6 +49,8 @@ LONGEST_WAIT: Final = 3.2
 """Waits double up to here, unless a round trip takes longer: a connect is too few datagrams to harm a network."""
 PATIENCE: Final = 2
 """Retransmissions without an answer after which a fresh attempt joins one that had got somewhere."""
+DOUBTS: Final = 4
+"""Retransmissions, half a wait apart, that must bring nothing better before a remembered error is believed."""
 MAX_ATTEMPTS: Final = 2
 BUDGET_POLL: Final = 0.025
 """Seconds between asking again for a proof that the target's budget did not allow."""
@@ -302,6 +304,9 @@ class Initiator:
         self._out.append(attempt.send_proof(now))
 
     def _repeat(self, attempt: Attempt, now: float) -> None:
+        if attempt.verdict is not None:
+            self._doubt(attempt, now)
+            return
         if attempt.proof is None:
             got_somewhere = attempt.retried
             self._out.append(attempt.hello(now))
@@ -326,17 +331,24 @@ class Initiator:
     # How it ends.
 
     def _remember(self, attempt: Attempt, error: STTError, now: float) -> None:
-        """Keep an error that anybody might have caused, and give the truth one more chance to arrive."""
+        """Keep an error that anybody might have caused, and give the truth some more chances to arrive."""
         if attempt.verdict is not None:
             return
         attempt.verdict = error
-        attempt.next_at = math.inf
         if attempt.proof is None:
-            attempt.verdict_at = now + max(FIRST_WAIT, 2 * attempt.silence(now))
-            self._out.append(attempt.hello(now))
+            attempt.wait = max(FIRST_WAIT, 2 * attempt.silence(now))
+        attempt.repeats = 0
+        self._doubt(attempt, now)
+
+    def _doubt(self, attempt: Attempt, now: float) -> None:
+        """Send once more what the remembered error answered; after the last time, wait as long as an answer takes."""
+        self._out.append(attempt.hello(now) if attempt.proof is None else attempt.send_proof(now))
+        attempt.repeats += 1
+        if attempt.repeats < DOUBTS:
+            attempt.next_at = now + attempt.wait / 2
         else:
+            attempt.next_at = math.inf
             attempt.verdict_at = now + attempt.wait
-            self._out.append(attempt.send_proof(now))
 
     def _conclude(self, attempt: Attempt, data: bytes, now: float) -> None:
         """The peer holds the seed. Is it also who it should be?"""

@@ -5,12 +5,14 @@ entry that has recovered by itself would. Flood limits protect the machine and m
 protect the seed and may not: :class:`~stt_core.types.RateLimits` being None leaves them at their defaults.
 
 An IPv4 address counts by itself (/32), an IPv6 address by its /64 and its /48, because that is what one customer
-gets. Addresses of other kinds (a simulator's strings, say) count by themselves.
+gets. Addresses of other kinds (a simulator's strings, say) count by themselves. What was found out about an address is
+remembered for a moment: one handshake asks ten times.
 """
 
 from __future__ import annotations
 
 from collections.abc import Hashable
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from stt_core.types import Path, RateLimits
@@ -19,6 +21,7 @@ Prefix = Hashable
 """A key of a table: what counts as one source."""
 
 
+@lru_cache(maxsize=64)
 def address_prefixes(address: Hashable) -> tuple[Prefix, ...]:
     """The prefixes an address belongs to, narrowest first. Takes a socket's address tuple, or anything hashable."""
     ip = _ip(address)
@@ -30,12 +33,14 @@ def address_prefixes(address: Hashable) -> tuple[Prefix, ...]:
     return ((64, value >> 64), (48, value >> 80))
 
 
+@lru_cache(maxsize=64)
 def is_loopback(address: Hashable) -> bool:
     """Whether the address is this machine's own, as 127.0.0.1 and ::1 are."""
     ip = _ip(address)
     return ip is not None and ip.is_loopback
 
 
+@lru_cache(maxsize=64)
 def host_of(address: Hashable) -> str:
     """The address without its port, one spelling for each, for what is bound to a host."""
     ip = _ip(address)

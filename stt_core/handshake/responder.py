@@ -1,8 +1,8 @@
 """The side that is connected to: one for each endpoint, without state until an AUTH_PROOF with its own cookie comes.
 
 Rule: work and state are spent in the order in which they are earned. A HELLO costs one CPace map and leaves nothing
-behind; an AUTH_PROOF is checked by length, cookie, age, single use, rates and guess budget, and only then costs an
-X25519. Each nonce allows one guess, whatever bytes are sent again with it.
+behind that would be missed; an AUTH_PROOF is checked by length, cookie, age, single use, rates and guess budget, and
+only then costs an X25519. Each nonce allows one guess, whatever bytes are sent again with it.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from stt_core.handshake.result import HandshakeResult
 from stt_core.handshake.sealed import SealedContent, parse_sealed_untrusted, seal_content
 from stt_core.handshake.transcript import Transcript, channel_id, echo, first_hash, proof_digest, session_id
 from stt_core.packet import (
+    CHALLENGE_HEAD,
     FINAL_ROOM,
     HELLO_MIN,
     NONCE_SIZE,
@@ -139,6 +140,7 @@ class Responder:
         "_pending",
         "_pending_ends",
         "_proofs_by_prefix",
+        "_retried_by_prefix",
         "_tokens",
         "_used",
         "_used_ends",
@@ -170,7 +172,7 @@ class Responder:
         self._owns_nonce = owns_nonce
         self._identity = identity or Identity(config.node_seed, crypto, entropy)
         self._versions = versions
-        self._epochs = EpochKeys(entropy)
+        self._epochs = EpochKeys(entropy, crypto.x25519)
         self._tokens = AddressTokens(entropy)
         self._limits = config.rate_limits
         # Without flood limits the guess budget stays, at its defaults: it protects the seed, not the machine.
@@ -179,6 +181,7 @@ class Responder:
         self._hellos = TokenBucket(limits.hello_rate, limits.hello_burst)
         hello_rate, proof_rate = limits.validated_hello_rate, limits.validated_proof_rate
         self._hellos_by_prefix = PrefixBuckets(hello_rate, max(1.0, hello_rate), limits.prefixes)
+        self._retried_by_prefix = PrefixBuckets(hello_rate, max(1.0, hello_rate), limits.prefixes)
         self._proofs_by_prefix = PrefixBuckets(proof_rate, max(1.0, proof_rate), limits.prefixes)
         self._used_most = limits.used_nonces
         self._used: dict[bytes, Verdict] = {}
@@ -230,7 +233,7 @@ class Responder:
             del self._finals[nonce_r]
 
     def address_token(self, path: Path, now: float) -> bytes:
-        """A token for an established peer to show next time, from the same host within 24 h; 37 bytes."""
+        """A token for an established peer to show next time, from the same host within 24 h; 45 bytes."""
         return self._tokens.issue(path, now)
 
     def handle_timer(self, now: float) -> None:
@@ -263,8 +266,7 @@ class Responder:
             return None
         token = self._token_kind(hello, path, now)
         if not self._ration_hello(token, path, now):
-            # An address token is readable on the wire, so others can spend its owner's share: a RETRY lets the owner
-            # show that it is there now.
+            # Where others spent the share of this address, a RETRY lets its owner show that it is there now.
             return None if token is TokenKind.RETRY or not _padded(path) else self._retry(hello, path, now)
         return self._challenge(hello, data, suite, path, now, known=token is TokenKind.ADDRESS)
 
@@ -273,17 +275,15 @@ class Responder:
         named = bool(hello.flags & Flags.NAMED)
         channel = channel_id(self._config.node_id if named else None)
         base = cpace.generator(self._config.shared_seed, channel, hello.nonce_i + nonce_r, self._entropy)
-        scalar = self._epochs.scalar(hello.nonce_i, nonce_r, now)
         self.counters.pake_maps += 1
-        fields = (hello.version, hello.scid, self._new_cid(), nonce_r, cpace.share(self._crypto, scalar, base))
+        yb = cpace.share(self._epochs.scalar(hello.nonce_i, nonce_r, now), base)
         flags = Flags.NAMED if named else Flags(0)
         if self._both_prefer_chacha(hello):
             flags |= Flags.PREFER_CHACHA
-        bare = Challenge(*fields, suite, flags)
-        th1 = first_hash(data, bare.encode())
-        cookie = self._epochs.issue(path, hello.nonce_i, bare, th1, now, known=known)
+        bare = Challenge(hello.version, hello.scid, self._new_cid(), nonce_r, yb, suite, flags)
+        head = bare.encode()[:CHALLENGE_HEAD]
         self.counters.challenges_sent += 1
-        return Challenge(*fields, suite, flags, cookie).encode()
+        return head + self._epochs.issue(path, hello.nonce_i, bare, first_hash(data, head), now, known=known)
 
     def _offer_versions(self, header: Header, data: bytes, path: Path, now: float) -> bytes | None:
         if len(data) < _HELLO_NONCE.stop:
@@ -323,7 +323,10 @@ class Responder:
             return True
         if self._to_validate(token, path):
             return not self._config.validate_address and (self._limits is None or self._hellos.take(now))
-        return self._limits is None or self._hellos_by_prefix.take(address_prefixes(path.address), now)
+        # Whoever read a HELLO may send its address token from its owner's address without being there. A RETRY token is
+        # had by those alone who read what is sent there now, so what they may do is not for others to use up.
+        buckets = self._retried_by_prefix if token is TokenKind.RETRY else self._hellos_by_prefix
+        return self._limits is None or buckets.take(address_prefixes(path.address), now)
 
     def _retry(self, hello: Hello, path: Path, now: float) -> bytes:
         self.counters.retries_sent += 1
@@ -404,7 +407,7 @@ class Responder:
         proof, cookie = claim.proof, claim.cookie
         sid = proof.nonce_i + proof.nonce_r
         try:
-            isk = cpace.shared_key(self._crypto, cookie.scalar, proof.ya, sid, proof.ya, proof.yb)
+            isk = cpace.shared_key(cookie.scalar(), proof.ya, sid, proof.ya, proof.yb)
         except ValueError:
             return None
         transcript = Transcript(self._crypto, Suite(proof.suite), isk, cookie.th1)

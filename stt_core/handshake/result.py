@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Final
 
 from stt_core.parameters import TransportParameters
 from stt_core.types import Role, Suite
+
+_FORGOTTEN: Final = TransportParameters()
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,3 +29,7 @@ class HandshakeResult:
     peer_identity_key: bytes | None
     peer_parameters: TransportParameters
     rtt: float | None = None
+
+    def remembered(self) -> HandshakeResult:
+        """What is worth keeping once the keys are derived and the limits set: who is there, and nothing secret."""
+        return replace(self, master=b"", peer_parameters=_FORGOTTEN)

@@ -38,9 +38,8 @@ def seal_content(
     role: Role, node_id: bytes, parameters: TransportParameters, identity: Identity, binding: Binding, pad_to: int
 ) -> bytes:
     """Our introduction, zero-padded to ``pad_to`` bytes so that lengths tell nothing."""
-    values = parameters.tlvs()
-    values[Tlv.IDENTITY] = identity.public + identity.prove(role, binding, node_id)
-    return (lv(node_id) + encode_tlvs(values)).ljust(pad_to, b"\0")
+    proof = identity.public + identity.prove(role, binding, node_id)
+    return (lv(node_id) + parameters.encode() + encode_tlvs({Tlv.IDENTITY: proof})).ljust(pad_to, b"\0")
 
 
 def parse_sealed_untrusted(content: bytes, crypto: Crypto, role: Role, binding: Binding) -> SealedContent:

@@ -46,35 +46,37 @@ def low_order_points() -> tuple[list[bytes], list[bytes]]:
 def x25519_agrees_from_both_sides(crypto: Crypto) -> None:
     base = (9).to_bytes(32, "little")
     a, b = bytes(range(32)), bytes(range(32, 64))
-    assert crypto.x25519(a, crypto.x25519(b, base)) == crypto.x25519(b, crypto.x25519(a, base))
+    assert crypto.x25519(a)(crypto.x25519(b)(base)) == crypto.x25519(b)(crypto.x25519(a)(base))
 
 
 def x25519_raises_on_low_order_points(crypto: Crypto) -> None:
     refused, _ = low_order_points()
     assert len(refused) == 7
+    multiply = crypto.x25519(bytes(range(32)))
     for point in refused:
         with pytest.raises(ValueError):  # noqa: PT011 - the message is the provider's own
-            crypto.x25519(bytes(range(32)), point)
+            multiply(point)
 
 
 def x25519_ignores_the_top_bit_of_a_point(crypto: Crypto) -> None:
     _, accepted = low_order_points()
+    multiply = crypto.x25519(bytes(range(32)))
     for point in accepted:
         cleared = point[:31] + bytes([point[31] & 0x7F])
-        assert crypto.x25519(bytes(range(32)), point) == crypto.x25519(bytes(range(32)), cleared)
+        assert multiply(point) == multiply(cleared)
 
 
 def x25519_ignores_the_clamped_bits_of_a_scalar(crypto: Crypto) -> None:
     base = (9).to_bytes(32, "little")
     inner = bytes(range(1, 31))
-    assert crypto.x25519(b"\x08" + inner + b"\x41", base) == crypto.x25519(b"\x0f" + inner + b"\x81", base)
+    assert crypto.x25519(b"\x08" + inner + b"\x41")(base) == crypto.x25519(b"\x0f" + inner + b"\x81")(base)
 
 
 def x25519_raises_on_wrong_lengths(crypto: Crypto) -> None:
     good = bytes(range(32))
     for scalar, point in ((good[:31], good), (good, good[:31]), (good + b"\0", good), (good, good + b"\0"), (b"", b"")):
         with pytest.raises(ValueError):  # noqa: PT011 - the message is the provider's own
-            crypto.x25519(scalar, point)
+            crypto.x25519(scalar)(point)
 
 
 # --- promises: AEAD ---
@@ -175,19 +177,27 @@ def _refuses(
 
 def signatures_verify_under_the_right_key_and_message(crypto: Crypto) -> None:
     seed, message = bytes(range(32)), b"message"
-    public, signature = crypto.ed25519_public(seed), crypto.ed25519_sign(seed, message)
+    signer = crypto.ed25519(seed)
+    public, signature = signer.public, signer.sign(message)
     assert (len(public), len(signature)) == (32, 64)
     assert crypto.ed25519_verify(public, signature, message)
     assert not crypto.ed25519_verify(public, signature, b"another")
-    assert not crypto.ed25519_verify(crypto.ed25519_public(bytes(32)), signature, message)
+    assert not crypto.ed25519_verify(crypto.ed25519(bytes(32)).public, signature, message)
     for bit in range(0, 512, 7):
         flipped = (int.from_bytes(signature, "big") ^ 1 << bit).to_bytes(64, "big")
         assert not crypto.ed25519_verify(public, flipped, message)
 
 
+def ed25519_takes_32_byte_seeds_only(crypto: Crypto) -> None:
+    for size in (0, 31, 33, 64):
+        with pytest.raises(ValueError):  # noqa: PT011 - the message is the provider's own
+            crypto.ed25519(bytes(size))
+
+
 def malformed_signatures_are_false_and_raise_nothing(crypto: Crypto) -> None:
     seed = bytes(range(32))
-    public, signature = crypto.ed25519_public(seed), crypto.ed25519_sign(seed, b"message")
+    signer = crypto.ed25519(seed)
+    public, signature = signer.public, signer.sign(b"message")
     for key in (b"", public[:31], public + b"\0", bytes(32), b"\xff" * 32):
         assert not crypto.ed25519_verify(key, signature, b"message")
     for made_up in (b"", signature[:63], signature + b"\0", bytes(64), b"\xff" * 64):
@@ -208,6 +218,7 @@ PROMISES: Final[tuple[Check, ...]] = (
     aead_raises_invalid_tag_on_what_is_too_short_to_have_one,
     a_forgery_amid_a_column_costs_itself_only,
     signatures_verify_under_the_right_key_and_message,
+    ed25519_takes_32_byte_seeds_only,
     malformed_signatures_are_false_and_raise_nothing,
 )
 
@@ -228,7 +239,7 @@ def x25519_gives_the_rfc_7748_results(crypto: Crypto) -> None:
             "95cbde9476e8907d7aade45cb4b873f88b595a68799fa152e6f8f7647aac7957",
         ),
     ):
-        assert crypto.x25519(bytes.fromhex(scalar), bytes.fromhex(point)).hex() == result
+        assert crypto.x25519(bytes.fromhex(scalar))(bytes.fromhex(point)).hex() == result
 
 
 def x25519_iterated_gives_the_rfc_7748_results(crypto: Crypto) -> None:
@@ -238,7 +249,7 @@ def x25519_iterated_gives_the_rfc_7748_results(crypto: Crypto) -> None:
         1000: "684cf59ba83309552800ef566f2f4d3c1c3887c49360e3875f2eb94d99532c51",
     }
     for n in range(1, 1001):
-        k, u = crypto.x25519(k, u), k
+        k, u = crypto.x25519(k)(u), k
         if n in expected:
             assert k.hex() == expected[n]
 
@@ -319,8 +330,9 @@ _ED25519: Final = (
 def ed25519_gives_the_rfc_8032_results(crypto: Crypto) -> None:
     for row in _ED25519:
         seed, public, message, signature = map(bytes.fromhex, row)
-        assert crypto.ed25519_public(seed) == public
-        assert crypto.ed25519_sign(seed, message) == signature
+        signer = crypto.ed25519(seed)
+        assert signer.public == public
+        assert signer.sign(message) == signature
         assert crypto.ed25519_verify(public, signature, message)
 
 

@@ -8,7 +8,7 @@ from functools import partial
 import pytest
 
 from stt_core import frames
-from stt_core.closing import Farewell
+from stt_core.closing import MAX_WORDS, Farewell
 from stt_core.errors import CloseReason, ErrorCode, SessionClosedError
 from stt_core.events import HandshakeFailed, SessionClosed, SessionEstablished, StreamReadable
 from stt_core.packing import Batch
@@ -65,6 +65,15 @@ class TestFarewell:
         farewell.on_peer_close(ACK)
         assert spoken(farewell, 10.1) == [ACK]
         assert farewell.handle_timer(10.31)
+
+    def test_who_says_goodbye_without_end_is_answered_so_many_times_and_no_more(self) -> None:
+        farewell = Farewell(ACK, initiated=False, now=10.0, pto=2.0)
+        answers = 0
+        for number in range(10 * MAX_WORDS):
+            farewell.on_peer_close(ACK)
+            if farewell.wants_to_send:
+                answers += len(spoken(farewell, 10.0 + number / 1000))
+        assert answers == MAX_WORDS
 
     def test_a_close_that_crosses_ours_is_answered_and_ends_the_wait(self) -> None:
         farewell = Farewell(CLOSE, initiated=True, now=10.0, pto=0.1)

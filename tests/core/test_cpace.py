@@ -9,7 +9,17 @@ from pathlib import Path
 import pytest
 
 from stt_core import cpace
-from stt_core.cpace import FIELD_PRIME, generator, generator_string, leb128, lv, map_to_curve, share, shared_key
+from stt_core.cpace import (
+    FIELD_PRIME,
+    generator,
+    generator_string,
+    leb128,
+    lv,
+    map_to_curve,
+    non_residue,
+    share,
+    shared_key,
+)
 from stt_core.types import Entropy
 from tests.core.toy import ToyCrypto
 
@@ -38,12 +48,12 @@ def test_generator_is_the_published_one() -> None:
 
 @pytest.mark.parametrize("side", ["a", "b"])
 def test_shares_are_the_published_ones(crypto: ToyCrypto, side: str) -> None:
-    assert share(crypto, VECTOR["y" + side], VECTOR["g"]) == VECTOR["Y" + side]
+    assert share(crypto.x25519(VECTOR["y" + side]), VECTOR["g"]) == VECTOR["Y" + side]
 
 
 @pytest.mark.parametrize(("scalar", "point"), [("ya", "Yb"), ("yb", "Ya")])
 def test_both_sides_reach_the_published_isk(crypto: ToyCrypto, scalar: str, point: str) -> None:
-    shared_point = crypto.x25519(VECTOR[scalar], VECTOR[point])
+    shared_point = crypto.x25519(VECTOR[scalar])(VECTOR[point])
     assert shared_point == VECTOR["K"]
     transcript = cpace.transcript_ir(VECTOR["Ya"], VECTOR["ADa"], VECTOR["Yb"], VECTOR["ADb"])
     assert cpace.intermediate_key(VECTOR["sid"], shared_point, transcript) == VECTOR["ISK_IR"]
@@ -57,30 +67,30 @@ def test_seven_of_the_published_points_are_to_be_refused() -> None:
 @pytest.mark.parametrize("name", LOW_ORDER)
 def test_low_order_points_end_the_exchange(crypto: ToyCrypto, name: str) -> None:
     with pytest.raises(ValueError, match="low-order"):
-        share(crypto, VECTOR["ya"], POINTS[name])
+        share(crypto.x25519(VECTOR["ya"]), POINTS[name])
     with pytest.raises(ValueError, match="low-order"):
-        shared_key(crypto, VECTOR["ya"], POINTS[name], VECTOR["sid"], VECTOR["Ya"], POINTS[name])
+        shared_key(crypto.x25519(VECTOR["ya"]), POINTS[name], VECTOR["sid"], VECTOR["Ya"], POINTS[name])
     with pytest.raises(ValueError, match="low-order"):
-        shared_key(crypto, VECTOR["yb"], POINTS[name], VECTOR["sid"], POINTS[name], VECTOR["Yb"])
+        shared_key(crypto.x25519(VECTOR["yb"]), POINTS[name], VECTOR["sid"], POINTS[name], VECTOR["Yb"])
 
 
 @pytest.mark.parametrize("name", HIGH_ORDER)
 def test_the_top_bit_of_a_point_is_ignored(crypto: ToyCrypto, name: str) -> None:
     point = POINTS[name]
     cleared = point[:31] + bytes([point[31] & 0x7F])
-    assert share(crypto, VECTOR["ya"], point) == share(crypto, VECTOR["ya"], cleared) != bytes(32)
+    assert share(crypto.x25519(VECTOR["ya"]), point) == share(crypto.x25519(VECTOR["ya"]), cleared) != bytes(32)
 
 
 def test_same_password_gives_one_key_to_both_sides(crypto: ToyCrypto) -> None:
     a, b, session_id = bytes(range(32)), bytes(range(32, 64)), b"session"
     g_a = generator(b"seed", b"channel", session_id, noise(1))
     g_b = generator(b"seed", b"channel", session_id, noise(2))
-    ya, yb = share(crypto, a, g_a), share(crypto, b, g_b)
-    isk = shared_key(crypto, a, yb, session_id, ya, yb)
-    assert isk == shared_key(crypto, b, ya, session_id, ya, yb)
+    ya, yb = share(crypto.x25519(a), g_a), share(crypto.x25519(b), g_b)
+    isk = shared_key(crypto.x25519(a), yb, session_id, ya, yb)
+    assert isk == shared_key(crypto.x25519(b), ya, session_id, ya, yb)
     assert len(isk) == cpace.ISK_SIZE
-    assert isk != shared_key(crypto, b, ya, b"another session", ya, yb)
-    assert isk != shared_key(crypto, b, ya, session_id, yb, ya), "the roles are part of the transcript"
+    assert isk != shared_key(crypto.x25519(b), ya, b"another session", ya, yb)
+    assert isk != shared_key(crypto.x25519(b), ya, session_id, yb, ya), "the roles are part of the transcript"
 
 
 @pytest.mark.parametrize(
@@ -159,34 +169,47 @@ def test_no_entropy_however_unlucky_changes_the_result(blinding: bytes) -> None:
         assert map_to_curve(field_bytes, lambda count: blinding[:count]) == plain_map(field_bytes)
 
 
-def test_slow_steps_never_see_the_same_operand_twice(monkeypatch: pytest.MonkeyPatch) -> None:
-    operands: list[tuple[int, int]] = []
+def record_slow_steps(monkeypatch: pytest.MonkeyPatch) -> tuple[list[int], list[tuple[int, int]]]:
+    """What is inverted, and the operands and outcomes of the square test, from here on."""
+    inverted: list[int] = []
+    tested: list[tuple[int, int]] = []
 
     def recording_pow(base: int, exponent: int, modulus: int) -> int:
-        operands.append((exponent, base))
+        assert exponent == -1
+        inverted.append(base)
         return pow(base, exponent, modulus)
 
+    def recording_non_residue(a: int) -> int:
+        tested.append((a, non_residue(a)))
+        return tested[-1][1]
+
     monkeypatch.setattr(cpace, "pow", recording_pow, raising=False)
+    monkeypatch.setattr(cpace, "non_residue", recording_non_residue)
+    return inverted, tested
+
+
+def test_slow_steps_never_see_the_same_operand_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    inverted, tested = record_slow_steps(monkeypatch)
     for n in range(16):
         generator(b"one password", b"channel", b"session", noise(n))
-    assert len(operands) == 32, "one inversion and one Legendre symbol each"
-    assert len(set(operands)) == 32
+    assert len(set(inverted)) == 16
+    assert len({operand for operand, _ in tested}) == 16
 
 
-def test_outcome_of_the_legendre_symbol_is_a_coin_toss(monkeypatch: pytest.MonkeyPatch) -> None:
-    outcomes: list[int] = []
-
-    def recording_pow(base: int, exponent: int, modulus: int) -> int:
-        result = pow(base, exponent, modulus)
-        if exponent > 0:
-            outcomes.append(result)
-        return result
-
-    monkeypatch.setattr(cpace, "pow", recording_pow, raising=False)
+def test_outcome_of_the_square_test_is_a_coin_toss(monkeypatch: pytest.MonkeyPatch) -> None:
+    _, tested = record_slow_steps(monkeypatch)
     for n in range(64):
         generator(b"one password", b"channel", b"session", noise(n))
-    assert set(outcomes) == {1, FIELD_PRIME - 1}
+    outcomes = [outcome for _, outcome in tested]
+    assert set(outcomes) == {0, 1}
     assert 16 < outcomes.count(1) < 48
+
+
+def test_square_test_agrees_with_eulers_criterion() -> None:
+    values = [1, 2, 3, 4, 19, 20, 2**254, FIELD_PRIME - 1, FIELD_PRIME - 2, FIELD_PRIME - 19]
+    values += [int.from_bytes(hashlib.sha256(b"element%d" % n).digest(), "little") % FIELD_PRIME for n in range(500)]
+    for value in values:
+        assert (pow(value, (FIELD_PRIME - 1) // 2, FIELD_PRIME) == 1) == (not non_residue(value)), value
 
 
 # --- lengths ---

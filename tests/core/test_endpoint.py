@@ -365,7 +365,7 @@ class TestLimits:
         finally:
             tracemalloc.stop()
         assert len(pair.alice.endpoint.sessions()) == len(pair.bob.endpoint.sessions()) == count + 1
-        assert grown / (2 * count) < 16 * 1024  # without the AEAD's own memory, 5 KB with a real provider
+        assert grown / (2 * count) < 10 * 1024  # a real provider's AEAD pair adds 5.2 KB: 16 in all
 
 
 class TestTokens:

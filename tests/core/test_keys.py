@@ -32,10 +32,10 @@ def test_isk_from_seed_and_nonces() -> None:
     assert keys.lv(b"STT1", b"") == HANDSHAKE["ci_unnamed"]
     g = cpace.generator(GIVEN["seed"], HANDSHAKE["ci"], session_id, bytes)
     assert g == HANDSHAKE["generator"]
-    ya, yb = cpace.share(crypto, GIVEN["scalar_i"], g), cpace.share(crypto, GIVEN["scalar_r"], g)
+    ya, yb = cpace.share(crypto.x25519(GIVEN["scalar_i"]), g), cpace.share(crypto.x25519(GIVEN["scalar_r"]), g)
     assert (ya, yb) == (HANDSHAKE["share_i"], HANDSHAKE["share_r"])
-    assert cpace.shared_key(crypto, GIVEN["scalar_i"], yb, session_id, ya, yb) == HANDSHAKE["isk"]
-    assert cpace.shared_key(crypto, GIVEN["scalar_r"], ya, session_id, ya, yb) == HANDSHAKE["isk"]
+    assert cpace.shared_key(crypto.x25519(GIVEN["scalar_i"]), yb, session_id, ya, yb) == HANDSHAKE["isk"]
+    assert cpace.shared_key(crypto.x25519(GIVEN["scalar_r"]), ya, session_id, ya, yb) == HANDSHAKE["isk"]
 
 
 def test_transcript_hashes_and_confirmations() -> None:

@@ -11,7 +11,7 @@ from stt_core.errors import ErrorCode, Violation
 from stt_core.keys import SessionSecrets
 from stt_core.protection import KeyLimits, Protection
 from stt_core.types import Role, Suite
-from tests.core.protection_pair import MASTER, OVERHEAD, Pair, flip_phase
+from tests.core.protection_pair import MASTER, OVERHEAD, End, Pair, flip_phase
 from tests.core.toy import ToyCrypto
 
 SMALL = KeyLimits(packets=8, size=1 << 30, seconds=1000.0, forgeries=1 << 36)
@@ -278,6 +278,30 @@ def test_both_sides_may_update_at_once() -> None:
     ends.exchange()
 
 
+def spent_after(end: End, *batches: int) -> list[tuple[bool, int]]:
+    """Whether the send key is spent, and its phase, after each of these batches."""
+    seen = []
+    for count in batches:
+        end.seal(*bodies(count))
+        seen.append((end.protection.spent, end.protection.phase))
+    return seen
+
+
+def test_a_send_key_is_spent_where_no_acknowledgement_lets_it_be_renewed() -> None:
+    ends = pair(KeyLimits(packets=8, most=16))
+    ends.exchange()
+    assert spent_after(ends.initiator, 8, 8, 8, 1) == [(False, 0), (False, 1), (False, 1), (True, 1)]
+
+
+def test_a_send_key_that_was_spent_may_be_renewed_still() -> None:
+    ends = pair(KeyLimits(packets=8, most=16))
+    assert spent_after(ends.initiator, 15, 1) == [(False, 0), (False, 0)]
+    ends.responder.open(ends.initiator.seal(b"17th"))
+    ends.initiator.open(ends.responder.seal(b"an ACK"))
+    ends.initiator.protection.on_acked(16, 0.0)
+    assert spent_after(ends.initiator, 1) == [(False, 1)]
+
+
 def test_late_packets_of_the_phase_before_still_open_for_three_pto() -> None:
     ends = pair()
     ends.exchange()
@@ -390,7 +414,7 @@ def test_the_suite_is_part_of_the_keys() -> None:
 
 
 def test_limits_default_to_those_of_the_protocol() -> None:
-    assert KeyLimits() == (1 << 22, 1 << 35, 3600.0, 1 << 36)
+    assert KeyLimits() == (1 << 22, 1 << 35, 3600.0, 1 << 36, (1 << 23) - 1024)
     protection = Protection(ToyCrypto(), Suite.AES_256_GCM, SessionSecrets(MASTER), Role.INITIATOR)
     assert not protection.exhausted
 

@@ -18,13 +18,13 @@ def test_x25519_gives_the_rfc_7748_result() -> None:
     scalar = bytes.fromhex("a546e36bf0527c9d3b16154b82465edd62144c0ac1fc5a18506a2244ba449ac4")
     point = bytes.fromhex("e6db6867583030db3594c1a424b15f7c726624ec26b3353b10a903a6d0ab1c4c")
     expected = bytes.fromhex("c3da55379de9c6908e94ea4df28d084f32eccf03491c71f754b4075577a28552")
-    assert ToyCrypto().x25519(scalar, point) == expected
+    assert ToyCrypto().x25519(scalar)(point) == expected
 
 
 @pytest.mark.parametrize("point", [bytes(32), bytes([1]) + bytes(31)])
 def test_x25519_refuses_low_order_points(point: bytes) -> None:
     with pytest.raises(ValueError, match="low-order"):
-        ToyCrypto().x25519(bytes(range(32)), point)
+        ToyCrypto().x25519(bytes(range(32)))(point)
 
 
 @pytest.mark.parametrize("suite", list(Suite))
@@ -47,7 +47,8 @@ def test_aead_opens_what_it_sealed_and_nothing_else(suite: Suite) -> None:
 
 def test_signatures_verify_under_the_right_key_only() -> None:
     crypto = ToyCrypto()
-    signature = crypto.ed25519_sign(b"s" * 32, b"message")
-    assert crypto.ed25519_verify(crypto.ed25519_public(b"s" * 32), signature, b"message")
-    assert not crypto.ed25519_verify(crypto.ed25519_public(b"t" * 32), signature, b"message")
+    signer = crypto.ed25519(b"s" * 32)
+    signature = signer.sign(b"message")
+    assert crypto.ed25519_verify(signer.public, signature, b"message")
+    assert not crypto.ed25519_verify(crypto.ed25519(b"t" * 32).public, signature, b"message")
     assert not crypto.ed25519_verify(b"", b"", b"message")

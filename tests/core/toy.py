@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 
+from stt_core.crypto import ScalarMult
 from stt_core.types import Suite
 
 TAG = 16
@@ -58,6 +59,21 @@ class ToyAead:
         return (int.from_bytes(data, "little") ^ int.from_bytes(stream, "little")).to_bytes(size, "little")
 
 
+class ToySigner:
+    """32 bytes that stand for a public key, and 64 that verify under it."""
+
+    __slots__ = ("public",)
+
+    def __init__(self, seed: bytes) -> None:
+        if len(seed) != 32:
+            raise ValueError("seed must be 32 bytes")
+        self.public = hashlib.sha256(b"toy public" + seed).digest()
+
+    def sign(self, message: bytes, /) -> bytes:
+        """A hash of what is public."""
+        return hashlib.sha512(b"toy signature" + self.public + message).digest()
+
+
 class ToyCrypto:
     """The provider. X25519 is the real function of RFC 7748; the signatures are a public hash."""
 
@@ -68,22 +84,25 @@ class ToyCrypto:
         """Bind a 32-byte key."""
         return ToyAead(suite, key)
 
-    def x25519(self, scalar: bytes, point: bytes) -> bytes:
-        """RFC 7748 section 5; raises ``ValueError`` where the result is all zero (section 6.1)."""
-        if len(scalar) != 32 or len(point) != 32:
-            raise ValueError("scalar and point must be 32 bytes")
-        result = _ladder(_clamp(scalar), int.from_bytes(point, "little") & (2**255 - 1))
-        if result == 0:
-            raise ValueError("low-order point: the shared value is all zero")
-        return result.to_bytes(32, "little")
+    def x25519(self, scalar: bytes) -> ScalarMult:
+        """RFC 7748 section 5; raises ``ValueError`` where a product is all zero (section 6.1)."""
+        if len(scalar) != 32:
+            raise ValueError("a scalar must be 32 bytes")
+        k = _clamp(scalar)
 
-    def ed25519_public(self, seed: bytes) -> bytes:
-        """32 bytes that stand for the public key of ``seed``."""
-        return hashlib.sha256(b"toy public" + seed).digest()
+        def multiply(point: bytes) -> bytes:
+            if len(point) != 32:
+                raise ValueError("a point must be 32 bytes")
+            result = _ladder(k, int.from_bytes(point, "little") & (2**255 - 1))
+            if result == 0:
+                raise ValueError("low-order point: the shared value is all zero")
+            return result.to_bytes(32, "little")
 
-    def ed25519_sign(self, seed: bytes, message: bytes) -> bytes:
-        """64 bytes that verify under :meth:`ed25519_public` of the same seed; anyone can compute them."""
-        return hashlib.sha512(b"toy signature" + self.ed25519_public(seed) + message).digest()
+        return multiply
+
+    def ed25519(self, seed: bytes) -> ToySigner:
+        """A key pair whose signatures anyone can compute."""
+        return ToySigner(seed)
 
     def ed25519_verify(self, public: bytes, signature: bytes, message: bytes) -> bool:
         """Whether the signature is that of ``message``; never raises."""

@@ -182,12 +182,12 @@ def test_icmp_ends_a_connect_only_before_a_challenge() -> None:
     assert not initiator.done
 
 
-def test_a_wrong_seed_is_told_after_one_more_retransmission() -> None:
+def test_a_wrong_seed_is_told_after_four_more_transmissions_within_a_second_or_so() -> None:
     wire = Wire(alice(), bob(config=with_seed(BOB, b"another seed than hers"))).run()
     assert isinstance(wire.initiator.failure, AuthenticationError)
-    assert wire.now - START == pytest.approx(4 * DELAY + 0.4)
+    assert wire.now - START == pytest.approx(4 * DELAY + 3 * 0.2 + 0.4)
     proofs = [data for data in wire.to_responder if data[0] == 0xC3]
-    assert len(proofs) == 2
+    assert len(proofs) == 1 + 4
     assert len(set(proofs)) == 1
     assert wire.responder.counters.pake_operations == 1
     assert [type(refused.error) for refused in wire.refused] == [AuthenticationError]
@@ -216,9 +216,24 @@ def test_each_reject_has_its_error_and_all_wait(code: RejectCode, error: type[Ex
     echo = hashlib.sha256(proof).digest()[:16]
     initiator.receive_packet(Reject(VERSION, header.scid, header.dcid, code, echo).encode(), START)
     assert not initiator.done
-    assert sent(initiator) == [proof]
-    assert initiator.next_timer() == START + 0.4
+    assert run_timers(initiator, 0.99) == [(0.0, proof), *((pytest.approx(at), proof) for at in (0.2, 0.4, 0.6))]
+    assert not initiator.done
     assert isinstance(fail(initiator), error)
+
+
+def test_an_error_is_not_believed_by_who_was_asleep_while_it_could_have_been_refuted() -> None:
+    initiator, responder = alice(), bob()
+    proof = proof_of(initiator, responder)
+    header = parse_header_untrusted(proof)
+    echo = hashlib.sha256(proof).digest()[:16]
+    forged = Reject(VERSION, header.scid, header.dcid, RejectCode.AUTHENTICATION, echo)
+    initiator.receive_packet(forged.encode(), START)
+    assert sent(initiator) == [proof]
+    late = START + 8.0
+    initiator.handle_timer(late)
+    assert sent(initiator, late) == [proof]
+    initiator.receive_packet(reply_of(responder, proof, now=late), late + 0.1)
+    assert initiator.result is not None
 
 
 def test_a_reject_of_something_else_means_nothing() -> None:
@@ -365,6 +380,7 @@ def test_versions_that_share_none_are_remembered_and_then_believed() -> None:
     initiator.receive_packet(Versions(VERSION, hello.scid, hello.nonce_i, (9, 10)).encode(), START)
     assert not initiator.done
     assert len(sent(initiator)) == 1
+    assert len(run_timers(initiator, 0.99)) == 3
     assert isinstance(fail(initiator), VersionError)
 
 

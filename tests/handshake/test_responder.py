@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from stt_core.handshake import PENDING_LIFETIME, Accepted, Refused
+from stt_core.handshake.cookie import BOUND_SCALARS
 from stt_core.handshake.responder import Outcome
 from stt_core.packet import (
     VERSION,
@@ -53,12 +54,13 @@ def path(host: int, port: int = 1) -> Path:
     return Path("udp", (f"198.51.{host // 256}.{host % 256}", port))
 
 
-def test_nothing_is_remembered_of_a_hello() -> None:
+def test_nothing_is_remembered_of_a_hello_but_the_scalars_of_the_last_few() -> None:
     responder = bob()
     hello = hello_of(alice())
-    reply_of(responder, hello)
     tracemalloc.start()
     try:
+        for _ in range(2 * BOUND_SCALARS):
+            reply_of(responder, hello, Path("udp", ("127.0.0.1", 1)))
         before = tracemalloc.get_traced_memory()[0]
         for _ in range(200):
             reply_of(responder, hello, Path("udp", ("127.0.0.1", 1)))
@@ -196,6 +198,19 @@ def test_validated_hellos_are_rationed_by_prefix() -> None:
     replies = [responder.receive_packet(hello, PATH, START) for _ in range(25)]
     assert [kind(reply) for reply in replies] == [HandshakeType.CHALLENGE] * 20 + [HandshakeType.RETRY] * 5
     assert kind(responder.receive_packet(hello_of(alice()), PATH, START)) is HandshakeType.CHALLENGE
+
+
+def test_hellos_that_answer_a_retry_have_a_ration_of_their_own() -> None:
+    responder = bob(config=limited(hello_burst=0))
+    addressed = hello_of(alice(address_token=responder.address_token(PATH, START)))
+    initiator = alice("retried")
+    initiator.receive_packet(reply_of(responder, hello_of(initiator)), START)
+    retried = hello_of(initiator)
+    replies = [responder.receive_packet(addressed, PATH, START) for _ in range(25)]
+    assert [kind(reply) for reply in replies[20:]] == [HandshakeType.RETRY] * 5
+    replies = [responder.receive_packet(retried, PATH, START) for _ in range(25)]
+    assert [kind(reply) for reply in replies[:20]] == [HandshakeType.CHALLENGE] * 20
+    assert replies[20:] == [None] * 5
 
 
 def test_proofs_are_rationed_by_prefix_except_from_loopback() -> None:

@@ -51,14 +51,14 @@ def test_an_identity_proof_is_for_one_node_id() -> None:
 
 
 def test_an_introduction_without_identity_is_taken_as_such() -> None:
-    content = lv(b"me") + encode_tlvs(PARAMETERS.tlvs())
+    content = lv(b"me") + PARAMETERS.encode()
     assert parse_sealed_untrusted(content, CRYPTO, Role.INITIATOR, BINDING).identity_key is None
 
 
 def test_a_derived_node_id_belongs_to_its_key() -> None:
     own = node_id_of(IDENTITY.public)
     assert parse_sealed_untrusted(sealed(own), CRYPTO, Role.INITIATOR, BINDING).node_id == own
-    for claimed in (sealed(node_id_of(b"k" * 32)), lv(own) + encode_tlvs(PARAMETERS.tlvs())):
+    for claimed in (sealed(node_id_of(b"k" * 32)), lv(own) + PARAMETERS.encode()):
         with pytest.raises(Violation, match="another identity key"):
             parse_sealed_untrusted(claimed, CRYPTO, Role.INITIATOR, BINDING)
 

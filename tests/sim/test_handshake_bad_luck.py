@@ -104,6 +104,15 @@ def test_a_message_damaged_once_does_not_end_a_connect(kind: HandshakeType, posi
     assert not a.saw(HandshakeFailed)
 
 
+@pytest.mark.parametrize("times", [2, 3, 4])
+def test_finals_damaged_in_a_row_are_not_taken_for_a_wrong_seed(times: int) -> None:
+    lab = Lab()
+    damage = change(only(HandshakeType.FINAL), lambda data: data[:60] + bytes([data[60] ^ 1]) + data[61:], times)
+    a, b = meet(lab, damage, within=1.5)
+    assert len(damage.caught) == times
+    assert_met_once(a, b)
+
+
 @pytest.mark.parametrize("kind", FOUR)
 def test_a_message_cut_short_is_as_good_as_lost(kind: HandshakeType) -> None:
     lab = Lab()

@@ -7,7 +7,7 @@ import tracemalloc
 import pytest
 
 from stt_core.handshake import Accepted
-from stt_core.packet import parse_auth_proof_untrusted
+from stt_core.packet import HandshakeType, parse_auth_proof_untrusted, parse_header_untrusted
 from stt_core.types import Path
 from tests.handshake.pair import (
     BOB,
@@ -19,6 +19,7 @@ from tests.handshake.pair import (
     flipped,
     hello_of,
     proof_of,
+    reply_of,
     sent,
 )
 
@@ -33,12 +34,12 @@ def spoofed(number: int) -> Path:
 def test_a_spoofed_flood_of_hellos_leaves_no_state_and_gets_no_more_bytes_than_it_sent(validate: bool) -> None:
     responder = bob(config=config_of(BOB, validate_address=validate))
     hello = hello_of(alice())
-    # Warm: the epoch's key and the first entries of every table.
-    for number in range(100):
-        responder.receive_packet(hello, spoofed(number), START)
     bytes_out = 0
     tracemalloc.start()
     try:
+        # Warm: the epoch's key and whatever is remembered of the latest few.
+        for number in range(100):
+            responder.receive_packet(hello, spoofed(FLOOD + number), START)
         before = tracemalloc.get_traced_memory()[0]
         for number in range(FLOOD):
             # Nothing arrives twice from one address, so nobody ever answers what we send.
@@ -58,11 +59,43 @@ def test_a_spoofed_flood_of_hellos_leaves_no_state_and_gets_no_more_bytes_than_i
 
 def test_the_smallest_hello_is_larger_than_any_answer_to_it() -> None:
     responder = bob(config=config_of(BOB, validate_address=True))
-    for initiator in (alice(), alice(versions=(7,)), alice(address_token=b"x" * 37)):
+    for initiator in (alice(), alice(versions=(7,)), alice(address_token=b"x" * 64)):
         hello = hello_of(initiator)
         reply = responder.receive_packet(hello, PATH, START)
         assert isinstance(reply, bytes)
         assert len(reply) <= len(hello)
+
+
+def test_replayed_address_tokens_leave_their_owner_a_way_in() -> None:
+    """An address token is readable in a HELLO and bound to the host alone. Whoever read one on the path can send it
+    from elsewhere under its owner's address, from any port, as often as it likes; but it can't read the answers.
+    """
+    responder = bob()
+    home = Path("udp", ("192.0.2.1", 5000))
+    token = responder.address_token(home, START)
+    sent_so_far = 0
+
+    def flood(datagrams: int) -> float:
+        """A thousand a second; returns what time it is then."""
+        nonlocal sent_so_far
+        for _ in range(datagrams):
+            sent_so_far += 1
+            spoof = Path("udp", ("192.0.2.1", 1024 + sent_so_far))
+            hello = hello_of(alice(f"attacker {sent_so_far}", address_token=token))
+            responder.receive_packet(hello, spoof, START + sent_so_far / 1000)
+        return START + sent_so_far / 1000
+
+    owner = alice("owner", now=flood(200), address_token=token)
+    kinds = []
+    for _ in range(3):
+        now = flood(100)
+        (data,) = sent(owner, now)
+        reply = reply_of(responder, data, home, now)
+        kinds.append(parse_header_untrusted(reply).type)
+        owner.receive_packet(reply, now)
+    assert kinds == [HandshakeType.RETRY, HandshakeType.CHALLENGE, HandshakeType.FINAL]
+    assert owner.result is not None
+    assert responder.counters.pake_maps <= 20 + 20 + 1, "what was replayed still costs no more than one's share"
 
 
 def test_a_flood_of_proofs_with_made_up_cookies_costs_no_pake_work() -> None:

@@ -86,7 +86,7 @@ class TestDictionaryOnARecording:
         drawn = entropy_of("alice")
         drawn(32)
         scalar = drawn(32)
-        point = CRYPTO.x25519(scalar, parse_challenge_untrusted(capture[1]).yb)
+        point = CRYPTO.x25519(scalar)(parse_challenge_untrusted(capture[1]).yb)
         assert True in set(tags_from_points(capture, [point]))
 
 
@@ -100,7 +100,7 @@ def tags_from_guess(capture: Capture, guess: bytes) -> Iterator[bool]:
     points = [base, proof.ya, proof.yb]
     for scalar in (guess, b"attacker"):
         own = hashlib.sha256(scalar).digest()
-        points += [CRYPTO.x25519(own, point) for point in (base, proof.ya, proof.yb)]
+        points += [CRYPTO.x25519(own)(point) for point in (base, proof.ya, proof.yb)]
     yield from tags_from_points(capture, points)
 
 

@@ -166,6 +166,54 @@ class TestOneBadDatagram:
         assert initiator.result is not None
 
 
+def reject_for(proof: bytes, code: RejectCode) -> bytes:
+    """A REJECT of this AUTH_PROOF, as anybody could write it who saw it pass."""
+    header = parse_header_untrusted(proof)
+    return Reject(VERSION, header.scid, header.dcid, code, hashlib.sha256(proof).digest()[:16]).encode()
+
+
+class TestSeveralBadDatagrams:
+    """On a noisy link, or beside somebody who injects for as long as the handshake lasts."""
+
+    @pytest.mark.parametrize("byte", [22, 53, 60, 1199], ids=str)
+    def test_four_finals_damaged_in_a_row_do_not_end_a_connect(self, byte: int) -> None:
+        finals: list[bytes] = []
+
+        def damage_four(data: bytes, _index: int) -> bytes:
+            if data[0] != FINAL:
+                return data
+            finals.append(data)
+            return flipped(data, 8 * byte + len(finals)) if len(finals) <= 4 else data
+
+        wire = Wire(alice(), bob(), back=damage_four).run()
+        assert wire.initiator.result is not None
+        assert wire.responder.counters.pake_operations == 1
+        assert wire.now - START < 1.5
+
+    @pytest.mark.parametrize("code", list(RejectCode))
+    def test_a_forged_reject_for_each_proof_beside_damaged_finals_does_not_either(self, code: RejectCode) -> None:
+        """The forgery is there before the peer's own answer, of which the first three arrive damaged."""
+        initiator, responder = alice(), bob()
+        now = START
+        proof = proof_of(initiator, responder)
+        for attempt in range(4):
+            initiator.receive_packet(reject_for(proof, code), now)
+            final = reply_of(responder, proof, now=now)
+            initiator.receive_packet(flipped(final, 8 * 30) if attempt < 3 else final, now + 0.19)
+            if attempt < 3:
+                assert not initiator.done
+                now = initiator.next_timer() or now
+                initiator.handle_timer(now)
+                assert set(sent(initiator, now)) == {proof}
+        assert initiator.result is not None
+
+    def test_and_there_is_one_guess_in_all_these_repetitions(self) -> None:
+        wire = Wire(alice(), bob(config=with_seed(BOB, b"he does not know it"))).run()
+        assert isinstance(wire.initiator.failure, AuthenticationError)
+        assert wire.responder.counters.pake_operations == 1
+        assert len({data for data in wire.to_responder if data[0] == PROOF}) == 1
+
+
 class TestStrippedSuites:
     @pytest.mark.parametrize("suites", [0, 1, 2])
     def test_no_session_comes_of_an_offer_that_was_changed(self, suites: int) -> None:

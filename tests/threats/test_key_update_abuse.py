@@ -8,7 +8,13 @@ from __future__ import annotations
 
 import pytest
 
-from stt_core.errors import ErrorCode, Violation
+from stt_core.closing import MAX_WORDS
+from stt_core.errors import ErrorCode, SessionClosedError, Violation
+from stt_core.events import SessionClosed
+from stt_core.frames import SessionClose
+from stt_core.protection import KeyLimits
+from tests.core import pair as endpoints
+from tests.core.pair import channel_of, sealed
 from tests.core.protection_pair import End, Pair, flip_phase
 from tests.core.toy import ToyCrypto
 
@@ -102,3 +108,41 @@ def test_the_peer_may_not_acknowledge_new_keys_under_old_ones(ends: Pair) -> Non
     ends.initiator.open(ends.responder.seal(b"an ACK of it, by a responder that didn't follow"))
     with pytest.raises(Violation, match="acknowledged new keys under its old ones"):
         ends.initiator.protection.on_acked(1, 0.0)
+
+
+def test_a_peer_that_acknowledges_nothing_can_not_wear_our_key_out() -> None:
+    """What it sends makes us acknowledge, and what we send so is never acknowledged: our key can't be renewed."""
+    net = endpoints.Pair()
+    ours, theirs = net.connect()
+    net.rest()
+    protection = channel_of(ours).protection
+    protection._limits = KeyLimits(packets=100, most=200)
+
+    def flood() -> bool:
+        if theirs.error is None:
+            theirs.send_datagram(bytes(1000))
+        ours.read_datagram()
+        return ours.error is not None and theirs.error is not None
+
+    net.run_until(flood, 120.0)
+    assert protection.phase == 1  # the first key was acknowledged, as the handshake's end is
+    assert 200 <= protection._sealed <= 200 + 64 + 3
+    for session in (ours, theirs):
+        assert isinstance(session.error, SessionClosedError)
+        assert session.error.code == ErrorCode.AEAD_LIMIT
+    (told,) = net.alice.told(SessionClosed)
+    assert "lets no new keys come" in told.message
+
+
+def test_nor_by_saying_goodbye_again_and_again() -> None:
+    net = endpoints.Pair()
+    ours, theirs = net.connect()
+    net.rest()
+    channel_of(theirs).protection._limits = KeyLimits(packets=100, most=200)
+    before = channel_of(ours).protection.next_number
+    goodbye = SessionClose(0, "").encode()
+    for _ in range(1000):
+        (datagram,) = sealed(theirs, goodbye, now=net.now)
+        net.alice.endpoint.receive_datagram(datagram, net.bob.path, net.now)
+        net.settle()
+    assert channel_of(ours).protection.next_number - before <= MAX_WORDS + 1
