@@ -29,8 +29,8 @@ from stt_core.packet import LARGE, SHORT_HEADER, TAG, TOKEN_MAX
 from stt_core.packing import Batch, Content
 from stt_core.paths import TRANSPORT_CODES, Paths, Probe, same_host
 from stt_core.protection import Protection
+from stt_core.recovery.controllers import make_controller
 from stt_core.recovery.loss import Outcome, Recovery
-from stt_core.recovery.newreno import NewReno
 from stt_core.recovery.pacing import Pacer
 from stt_core.rtt import RttEstimator
 from stt_core.streams import STREAM_FRAMES, StreamMap
@@ -96,9 +96,10 @@ class Channel:
         if result.rtt is not None:
             self.rtt.update(result.rtt, 0.0, now)
         self.datagram_size = MIN_DATAGRAM
-        self.recovery = Recovery(congestion=NewReno(MIN_DATAGRAM), rtt=self.rtt, max_ack_delay=peer.ack_delay)
         self.pacer = Pacer()
         self._paced = config.pacing_on_loopback or not is_loopback(path.address)
+        congestion = make_controller(config.congestion, MIN_DATAGRAM, paced=self._paced)
+        self.recovery = Recovery(congestion=congestion, rtt=self.rtt, max_ack_delay=peer.ack_delay)
         self.acks = Acknowledgements(timers, config.max_ack_delay, now)
         self.control = Control()
         self.streams = StreamMap(role=result.role, config=config, session_key=key, events=events)
@@ -174,7 +175,8 @@ class Channel:
     def _moved(self, before: Path, path: Path, now: float) -> None:
         if not same_host(before, path):
             self.rtt = RttEstimator()
-            self.recovery.reset_for_new_path(NewReno(self.datagram_size), self.rtt)
+            congestion = make_controller(self.config.congestion, self.datagram_size, paced=self._paced)
+            self.recovery.reset_for_new_path(congestion, self.rtt)
         # Of an application that takes no events, the peer could make these pile up: only the newest counts.
         old = (event for event in self._events if type(event) is PathChanged and event.session_key == self.key)
         if (told := next(old, None)) is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal, get_args
 
 from stt_core.errors import ConfigurationError
 from stt_core.types import RateLimits
@@ -11,6 +12,8 @@ MIN_DATAGRAM = 1200
 """The datagram size every path must carry (RFC 9000 section 14)."""
 MAX_DATAGRAM = 65_472
 """The largest batch, and the largest datagram, one system call takes with room for headers."""
+Congestion = Literal["cubic", "newreno"]
+"""The congestion controllers there are."""
 KIB = 1024
 MIB = 1024 * 1024
 
@@ -21,6 +24,8 @@ class EndpointConfig:
 
     ``shared_seed`` is the secret both sides hold; it is never shown by ``repr``. ``node_id`` is a label of 1 to 255
     bytes that any holder of the seed can claim; ``node_seed`` (at least 16 random bytes) gives a provable identity.
+
+    ``congestion`` is how the window of a path follows its losses: CUBIC (RFC 9438), or NewReno (RFC 9002).
 
     ``stable_resets`` lets an endpoint with the same ``node_seed`` reset sessions it lost in a restart; it must be off
     where several processes serve one port, or they reset each other's sessions.
@@ -51,6 +56,7 @@ class EndpointConfig:
     rate_limits: RateLimits | None = field(default_factory=RateLimits)
     prefer_chacha: bool = False
     pacing_on_loopback: bool = False
+    congestion: Congestion = "cubic"
 
     def __post_init__(self) -> None:
         _check("shared_seed", len(self.shared_seed), 1, 1024, "bytes")
@@ -76,6 +82,9 @@ class EndpointConfig:
         _check("max_message", self.max_message, 1, 2**31, "bytes")
         _check("send_buffer", self.send_buffer, 4 * KIB, 2**30, "bytes")
         _check("datagram_queue", self.datagram_queue, MIN_DATAGRAM, 2**30, "bytes")
+        if self.congestion not in get_args(Congestion):
+            expected = " or ".join(get_args(Congestion))
+            raise ConfigurationError(f"congestion is {self.congestion!r}, expected {expected}")
 
 
 def _check(name: str, value: float, least: float, most: float, unit: str) -> None:

@@ -2,17 +2,22 @@
 
 Rule: packets that left together are one record, however many, and an ACK costs per record it touches. Records are in
 packet-number order, hence also in the order they were sent; after each ACK at most three packets below the largest
-acknowledged one are still undecided, so every walk is from the head and short.
+acknowledged one are still undecided, so every walk is from the head and short. What can be told of a path by marks and
+by probes of its size is told from here, as only here is known what arrived.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Sequence
+from math import inf
 
 from stt_core.errors import ErrorCode, Violation
-from stt_core.packing import Content
+from stt_core.frames import FrameType
+from stt_core.packing import Content, Token
 from stt_core.recovery.congestion import CongestionController
+from stt_core.recovery.ecn import EcnCounts, EcnValidator
+from stt_core.recovery.mtu import BASE, MtuSearch
 from stt_core.rtt import GRANULARITY, RttEstimator
 
 PACKET_THRESHOLD = 3
@@ -22,12 +27,21 @@ TIME_THRESHOLD = 9 / 8
 PERSISTENT_CONGESTION_THRESHOLD = 3
 """PTOs over which everything must be lost to start over from the least window (section 7.6.1)."""
 MAX_PTO = 60.0
-"""Seconds no backoff goes beyond. RFC 9002 sets no cap; a session is given up by its keep-alive long before, and one
-without keep-alive should still notice within a minute that the path is back (RFC 6298 section 2.5 allows the same)."""
+"""Seconds no backoff goes beyond, where nothing less is asked for. RFC 9002 sets no cap, RFC 6298 section 2.5 allows
+this one. Whoever gives a silent peer up after a while asks for a fraction of that, to notice in time that the path is
+back."""
 PROBES = 2
 """Packets sent per expired PTO: the second covers the loss of the first (section 6.2.4)."""
 MAX_SKIPPED = 256
-"""Skipped packet numbers remembered; more are never in flight at one per 64 packets and a 16 MiB window."""
+"""Skipped packet numbers remembered. At one per 64 packets or more, 16 MiB in flight skip 219 in datagrams of 1200
+bytes, and four in datagrams of 64 KiB. Of more, in wider windows or smaller packets, the newest are remembered."""
+MAX_SUSPECTS = 64
+"""Runs of packets remembered as lost by mistake perhaps; where there are more, the loss counts as real."""
+SUSPICION = 2
+"""PTOs after which what was lost counts as lost for good."""
+MTU_PROBE: Token = (FrameType.PADDING, 0)
+"""What a probe of the path's size carries: nothing that anybody would send again."""
+_MTU_PROBE: Content = [MTU_PROBE]
 
 Record = tuple[int, int, float, int, Content]
 """First and last packet number, when sent, bytes per packet (0: sent on an earlier path), what it carried."""
@@ -38,7 +52,7 @@ AckRange = tuple[int, int]
 class Outcome:
     """What an ACK or a timer led to. ``acked`` and ``lost`` hold ``(packets, content)`` in packet-number order."""
 
-    __slots__ = ("acked", "acked_bytes", "lost", "lost_packets", "persistent_congestion", "probes")
+    __slots__ = ("acked", "acked_bytes", "largest_lost", "lost", "lost_packets", "persistent_congestion", "probes")
 
     def __init__(self) -> None:
         self.acked: list[tuple[int, Content]] = []
@@ -46,6 +60,8 @@ class Outcome:
         self.acked_bytes = 0
         """Bytes of datagrams that left flight by arriving."""
         self.lost_packets = 0
+        self.largest_lost = 0
+        """Bytes of the largest packet lost."""
         self.probes = 0
         """Packets to send now whatever the congestion window says."""
         self.persistent_congestion = False
@@ -58,30 +74,34 @@ class Recovery:
     """The sent packets of one session, and the timers that watch over them.
 
     ``max_ack_delay`` is the peer's, in seconds. ``congestion`` hears of everything in flight; ``rtt`` gets a sample
-    from each ACK that newly acknowledges its largest packet number, if that packet was ack-eliciting.
+    from each ACK that newly acknowledges its largest packet number, if that packet was ack-eliciting. ``max_pto``
+    seconds is as long as the backoff of probe timeouts grows. ``mtu`` is the search for the path's size (without one
+    datagrams keep 1200 bytes), ``ecn`` where marks can be set and read.
     """
 
     __slots__ = (
-        "_largest_acked",
-        "_last_sent_at",
-        "_loss_time",
-        "_records",
-        "_skipped",
-        "bytes_in_flight",
-        "congestion",
-        "largest_sent",
-        "max_ack_delay",
-        "packets_acked",
-        "packets_lost",
-        "packets_sent",
-        "pto_count",
-        "rtt",
-    )
+        "_forgivable_until", "_largest_acked", "_last_sent_at", "_loss_time", "_mtu_probe", "_records", "_skipped",
+        "_suspects",
+        "bytes_in_flight", "congestion", "ecn", "largest_sent", "max_ack_delay", "max_pto", "mtu", "packets_acked",
+        "packets_lost", "packets_sent", "pto_count", "rtt",
+    )  # fmt: skip
 
-    def __init__(self, *, congestion: CongestionController, rtt: RttEstimator, max_ack_delay: float) -> None:
+    def __init__(
+        self,
+        *,
+        congestion: CongestionController,
+        rtt: RttEstimator,
+        max_ack_delay: float,
+        max_pto: float = MAX_PTO,
+        mtu: MtuSearch | None = None,
+        ecn: EcnValidator | None = None,
+    ) -> None:
         self.congestion = congestion
         self.rtt = rtt
         self.max_ack_delay = max_ack_delay
+        self.max_pto = max_pto
+        self.mtu = mtu or MtuSearch(BASE)
+        self.ecn = ecn
         self.bytes_in_flight = 0
         self.largest_sent = -1
         self.pto_count = 0
@@ -96,6 +116,11 @@ class Recovery:
         self._last_sent_at = 0.0
         """When the newest ack-eliciting packet left, or a PTO expired if that was later."""
         self._loss_time: float | None = None
+        self._mtu_probe = -1
+        """Number of the probe of the path's size that is underway; -1 for none."""
+        self._suspects: list[AckRange] = []
+        """What was lost at the last reduction of the window and since."""
+        self._forgivable_until = -inf
 
     @property
     def largest_acked(self) -> int:
@@ -123,10 +148,24 @@ class Recovery:
         self.largest_sent = last
         self.packets_sent += count
         if content:
+            if not self.bytes_in_flight:
+                self.congestion.on_restart(now)
             self._records.append((first, last, now, size, content))
             self._last_sent_at = now
             self.bytes_in_flight += count * size
-            self.congestion.on_sent(count * size, now)
+
+    def on_mtu_probe_sent(self) -> None:
+        """The packet sent last, with :data:`MTU_PROBE` and padding alone, was the probe that :attr:`mtu` wanted.
+
+        It is in flight as any other, but its loss is no congestion (RFC 9000 section 14.4), and nobody's to repeat.
+        """
+        self._mtu_probe = self.largest_sent
+        self.mtu.on_probe_sent()
+
+    def mtu_probe_fits(self) -> bool:
+        """Whether :attr:`mtu` wants a probe that may leave now: one datagram may, where nothing else is in flight."""
+        wanted = self.mtu.wanted
+        return wanted > 0 and (not self.bytes_in_flight or wanted <= self.window_left)
 
     def skip(self, number: int) -> None:
         """``number`` will never be sent: who acknowledges it did not look (RFC 9000 section 21.4)."""
@@ -141,15 +180,26 @@ class Recovery:
         """
         oldest: list[tuple[int, Content]] = []
         for first, last, _, _, content in self._records:
-            oldest += [(1, _advance(content, k)) for k in range(min(last - first + 1, limit - len(oldest)))]
+            if content != _MTU_PROBE:
+                oldest += [(1, _advance(content, k)) for k in range(min(last - first + 1, limit - len(oldest)))]
             if len(oldest) >= limit:
                 break
         return oldest
 
     # Arriving.
 
-    def on_ack(self, ranges: Sequence[AckRange], ack_delay: float, now: float, app_limited: bool) -> Outcome:
-        """Take in an ACK frame: ``ranges`` newest first, disjoint, at least one; ``ack_delay`` in seconds.
+    def on_ack(
+        self,
+        ranges: Sequence[AckRange],
+        ack_delay: float,
+        now: float,
+        app_limited: bool,
+        ecn: EcnCounts | None = None,
+    ) -> Outcome:
+        """Take in an ACK frame: ``ranges`` newest first, disjoint, at least one; ``ack_delay`` in seconds; the counts
+        of an ACK_ECN.
+
+        Afterwards :attr:`mtu` may have another size.
 
         :raises Violation: OPTIMISTIC_ACK, for a number that was never sent; nothing has changed then.
         """
@@ -157,6 +207,8 @@ class Recovery:
         outcome = Outcome()
         previous_largest, largest = self._largest_acked, ranges[0][1]
         acked = self._take(relevant, outcome)
+        if self._suspects:
+            self._forgive(ranges, now)
         if not acked and largest <= previous_largest:
             return outcome
         self._largest_acked = max(largest, previous_largest)
@@ -164,10 +216,17 @@ class Recovery:
         if acked:
             _, last, sent_at, size, _ = acked[-1]
             if last == largest and size:
-                self.rtt.update(now - sent_at, min(ack_delay, self.max_ack_delay), now)
+                latest = now - sent_at
+                self.rtt.update(latest, min(ack_delay, self.max_ack_delay), now)
+                self.congestion.on_rtt(latest, self.rtt.smoothed, sent_at, now)
+        if self.ecn is not None and largest > previous_largest:
+            self._check_marks(self.ecn, acked, ecn, now)
         # Losses before growth, as in RFC 9002 A.7: what arrives along with news of a loss must not grow the window.
         self._detect_lost(now, outcome, ranges, previous_largest)
         self._credit(acked, now, app_limited, outcome)
+        mtu = self.mtu
+        if self._mtu_probe >= 0 or now >= mtu.resume_at or (mtu.size > BASE and (outcome.lost or mtu.suspicious)):
+            self._judge_size(acked, outcome, now)
         return outcome
 
     def _relevant(self, ranges: Sequence[AckRange]) -> Sequence[AckRange]:
@@ -220,20 +279,61 @@ class Recovery:
         return acked
 
     def _credit(self, acked: list[Record], now: float, app_limited: bool, outcome: Outcome) -> None:
-        """Take ``acked`` out of flight and tell the congestion controller, once per moment of sending."""
-        index = 0
-        while index < len(acked):
-            arrived = 0
-            sent_at = acked[index][2]
-            while index < len(acked) and acked[index][2] == sent_at:
-                first, last, _, size, _ = acked[index]
-                self.packets_acked += last - first + 1
-                arrived += (last - first + 1) * size
-                index += 1
-            if arrived:
-                self.bytes_in_flight -= arrived
-                outcome.acked_bytes += arrived
-                self.congestion.on_acked(arrived, sent_at, now, app_limited)
+        """Take ``acked`` out of flight and tell the congestion controller."""
+        if app_limited and self.bytes_in_flight + self.mtu.size > self.congestion.cwnd:
+            app_limited = False  # the application has no more, but what it had filled the window
+        since = self.congestion.recovery_start
+        packets = arrived = growing = 0
+        for first, last, sent_at, size, _ in acked:
+            count = last - first + 1
+            packets += count
+            arrived += count * size
+            if sent_at > since:
+                growing += count * size
+        self.packets_acked += packets
+        self.bytes_in_flight -= arrived
+        outcome.acked_bytes = arrived
+        if growing:
+            self.congestion.on_acked(growing, now, app_limited)
+
+    def _check_marks(self, ecn: EcnValidator, acked: list[Record], counts: EcnCounts | None, now: float) -> None:
+        """Whether marks come through, and what they say (RFC 9002 A.7 and B.7)."""
+        here = [record for record in acked if record[3]]
+        congested = ecn.on_ack([(first, last) for first, last, _, _, _ in here], counts)
+        if congested and here and self.congestion.on_congestion(here[-1][2], now, marked=True):
+            self._suspects = []
+            self._forgivable_until = -inf
+
+    def _forgive(self, ranges: Sequence[AckRange], now: float) -> None:
+        """Take back a reduction of the window whose every loss arrived: it was late, or overtaken (RFC 9438 section
+        4.9).
+        """
+        suspects = self._suspects
+        if now > self._forgivable_until:
+            suspects.clear()
+            return
+        while suspects:
+            first, last = suspects[0]
+            if not any(low <= first and last <= high for low, high in ranges):
+                return
+            del suspects[0]
+        self._forgivable_until = -inf
+        self.congestion.on_spurious_congestion()
+
+    def _judge_size(self, acked: Sequence[Record], outcome: Outcome, now: float) -> None:
+        """What arrived and what didn't tells about the path's size; only asked where it may (RFC 8899)."""
+        mtu, probe, before = self.mtu, self._mtu_probe, self.mtu.size
+        if any(first <= probe <= last for first, last, _, _, _ in acked):
+            self._mtu_probe = -1
+            mtu.on_probe_acked(now)
+        elif any(record[3] > BASE for record in acked):
+            mtu.on_large_acked()
+        elif outcome.largest_lost > BASE:
+            mtu.on_large_lost(now)
+        if now >= mtu.resume_at:
+            mtu.resume(now)
+        if mtu.size != before:
+            self.congestion.set_datagram_size(mtu.size)
 
     # Losing.
 
@@ -255,9 +355,6 @@ class Recovery:
             cut = last if sent_at + delay <= now else min(last, largest - PACKET_THRESHOLD)
             if cut >= first:
                 lost.append((first, cut, sent_at, size, content))
-                outcome.lost.append((cut - first + 1, content))
-                outcome.lost_packets += cut - first + 1
-                self.bytes_in_flight -= (cut - first + 1) * size
             if cut < last:
                 begin = max(cut + 1, first)
                 kept.append((begin, last, sent_at, size, _advance(content, begin - first)))
@@ -265,14 +362,44 @@ class Recovery:
                     self._loss_time = sent_at + delay
         if index:
             records[:index] = kept
+        if lost:
+            here = self._lose(lost, outcome, now)
+            if here:
+                self._on_congestion(here, now)
+                if self._is_persistent(here, ranges, previous_largest):
+                    outcome.persistent_congestion = True
+                    self.congestion.on_persistent_congestion(now)
+                    self.rtt.reset_minimum()
+
+    def _lose(self, lost: list[Record], outcome: Outcome, now: float) -> list[Record]:
+        """Take ``lost`` out of flight; returns what of it tells about this path's congestion."""
+        here: list[Record] = []
+        for record in lost:
+            first, last, _, size, content = record
+            count = last - first + 1
+            self.bytes_in_flight -= count * size
+            if content == _MTU_PROBE:
+                if first == self._mtu_probe:
+                    self._mtu_probe = -1
+                    self.mtu.on_probe_lost(now)
+                continue
+            outcome.lost.append((count, content))
+            outcome.lost_packets += count
+            outcome.largest_lost = max(outcome.largest_lost, size)
+            if size:
+                here.append(record)
         self.packets_lost += outcome.lost_packets
-        here = [record for record in lost if record[3]]
-        if here:
-            self.congestion.on_congestion(here[-1][2], now)
-            if self._is_persistent(here, ranges, previous_largest):
-                outcome.persistent_congestion = True
-                self.congestion.on_persistent_congestion(now)
-                self.rtt.reset_minimum()
+        return here
+
+    def _on_congestion(self, lost: list[Record], now: float) -> None:
+        if self.congestion.on_congestion(lost[-1][2], now):
+            self._suspects = []
+            self._forgivable_until = now + SUSPICION * self.pto
+        if now <= self._forgivable_until:
+            self._suspects += [(first, last) for first, last, _, _, _ in lost]
+            if len(self._suspects) > MAX_SUSPECTS:
+                self._suspects = []
+                self._forgivable_until = -inf
 
     def _is_persistent(self, lost: list[Record], ranges: Sequence[AckRange], previous_largest: int) -> bool:
         """Whether nothing arrived of all that was sent over a long time (RFC 9002 section 7.6.2)."""
@@ -302,7 +429,7 @@ class Recovery:
         if not self._records:
             return None
         base = self.pto
-        return self._last_sent_at + min(base * (1 << min(self.pto_count, 30)), max(MAX_PTO, base))
+        return self._last_sent_at + min(base * (1 << min(self.pto_count, 30)), max(self.max_pto, base))
 
     def handle_timer(self, now: float) -> Outcome:
         """Declare lost what is overdue, or ask for probes; nothing before the deadline."""
@@ -313,21 +440,57 @@ class Recovery:
         if self._loss_time is not None:
             # Without an ACK at hand everything not lost counts as arrived, which only makes it more careful.
             self._detect_lost(now, outcome, ((0, self._largest_acked),), self._largest_acked)
+            if self.mtu.size > BASE:
+                self._judge_size((), outcome, now)
             return outcome
         self.pto_count += 1
+        self._on_silence(now)
         # Counted from here even if no probe can be sent, or a late timer would fire over and over.
         self._last_sent_at = now
         outcome.probes = PROBES
         return outcome
 
+    def _on_silence(self, now: float) -> None:
+        """A probe timeout: perhaps it is what our packets look like that the path has begun to dislike."""
+        if self.ecn is not None:
+            self.ecn.on_pto()
+        large = self.mtu.size > BASE and any(record[3] > BASE for record in self._records)
+        if large and self.mtu.on_silence(self.pto_count, now):
+            self.congestion.set_datagram_size(BASE)
+
+    def on_too_big(self, size: int, now: float) -> Outcome:
+        """The system refused datagrams of ``size`` bytes (EMSGSIZE): what is recorded as sent in such never left, and
+        is given back as lost, without being taken for congestion.
+
+        Nothing changes up to 1200 bytes, which every path must carry.
+        """
+        outcome = Outcome()
+        if size <= BASE:
+            return outcome
+        refused = [record for record in self._records if record[3] >= size]
+        self._records = [record for record in self._records if record[3] < size]
+        if any(record[0] == self._mtu_probe for record in refused):
+            self._mtu_probe = -1  # not lost, but answered
+        self._lose(refused, outcome, now)
+        if self.mtu.on_too_big(size, now):
+            self.congestion.set_datagram_size(self.mtu.size)
+        return outcome
+
     def reset_for_new_path(self, congestion: CongestionController, rtt: RttEstimator) -> None:
         """Start over on another path: what is in flight on the old one can still arrive or be lost, but tells
-        nothing about the new one's window or round-trip time (RFC 9000 section 9.4).
+        nothing about the new one's window or round-trip time (RFC 9000 section 9.4). The search for its size begins
+        again from 1200 bytes, and the test of marks again, too.
         """
         self.congestion = congestion
         self.rtt = rtt
         self.bytes_in_flight = 0
         self.pto_count = 0
+        self.mtu.restart()
+        self._mtu_probe = -1
+        self._suspects = []
+        self._forgivable_until = -inf
+        if self.ecn is not None:
+            self.ecn.restart()
         self._records = [(first, last, at, 0, content) for first, last, at, _, content in self._records]
 
     def __repr__(self) -> str:

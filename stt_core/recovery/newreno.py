@@ -1,73 +1,41 @@
-"""NewReno congestion control, RFC 9002 section 7 and appendix B.
-
-Rule: the window shrinks once per round trip of trouble, however many packets that trouble takes.
-"""
+"""NewReno congestion control, RFC 9002 section 7 and appendix B."""
 
 from __future__ import annotations
 
-from math import inf
+from typing import ClassVar
 
-from stt_core.recovery.congestion import initial_window, minimum_window
+from stt_core.recovery.window import LossBased
 
 LOSS_REDUCTION = 0.5
 
 
-class NewReno:
-    """A :class:`~stt_core.recovery.congestion.CongestionController`."""
+class NewReno(LossBased):
+    """A :class:`~stt_core.recovery.congestion.CongestionController`: half of the window, a datagram a round trip."""
 
-    __slots__ = ("_credit", "_recovery_start", "_size", "_untouched", "cwnd", "ssthresh")
+    __slots__ = ("_credit",)
 
-    def __init__(self, datagram_size: int) -> None:
-        self._size = datagram_size
-        self.cwnd = initial_window(datagram_size)
-        """Bytes that may be in flight."""
-        self.ssthresh: float = inf
-        """Bytes up to which the window doubles each round trip."""
-        self._recovery_start = -inf
-        """Packets sent up to then belong to trouble already paid for."""
+    REDUCED: ClassVar[tuple[str, ...]] = (*LossBased.REDUCED, "_credit")
+
+    def __init__(self, datagram_size: int, *, paced: bool = True) -> None:
+        super().__init__(datagram_size, paced=paced)
         self._credit = 0
         """Bytes acknowledged in congestion avoidance and not yet turned into growth."""
-        self._untouched = True
 
-    def on_sent(self, size: int, now: float) -> None:
-        """Sending alone moves nothing in NewReno."""
+    def on_restart(self, now: float) -> None:
+        """Time alone moves nothing in NewReno."""
 
-    def on_acked(self, size: int, newest_sent_at: float, now: float, app_limited: bool) -> None:
-        """Grow: by what arrived in slow start, by a datagram per window in congestion avoidance."""
-        if app_limited or newest_sent_at <= self._recovery_start:
-            return
-        self._untouched = False
-        if self.cwnd < self.ssthresh:
-            # One call may carry a whole batch: what goes beyond the threshold counts for congestion avoidance.
-            growth = size if self.ssthresh == inf else min(size, int(self.ssthresh) - self.cwnd)
-            self.cwnd += growth
-            size -= growth
+    def _avoid(self, size: int, now: float) -> None:
         self._credit += size
         while self._credit >= self.cwnd:
             self._credit -= self.cwnd
             self.cwnd += self._size
 
-    def on_congestion(self, sent_at: float, now: float) -> None:
-        """Halve the window, unless that was done after ``sent_at`` already."""
-        if sent_at <= self._recovery_start:
-            return
-        self._untouched = False
-        self._recovery_start = now
+    def _rest(self, now: float) -> None:
+        """Nothing to note."""
+
+    def _reduced(self) -> int:
         self._credit = 0
-        reduced = int(self.cwnd * LOSS_REDUCTION)
-        self.ssthresh = reduced
-        self.cwnd = max(reduced, minimum_window(self._size))
+        return int(self.cwnd * LOSS_REDUCTION)
 
-    def on_persistent_congestion(self, now: float) -> None:
-        """Back to the least window; slow start leads out again."""
-        self.cwnd = minimum_window(self._size)
-        self._recovery_start = -inf
+    def _start_over(self) -> None:
         self._credit = 0
-
-    def set_datagram_size(self, size: int) -> None:
-        """Before the network said anything the initial window is computed anew, later only the minimum rises."""
-        self._size = size
-        self.cwnd = initial_window(size) if self._untouched else max(self.cwnd, minimum_window(size))
-
-    def __repr__(self) -> str:
-        return f"NewReno(cwnd={self.cwnd}, ssthresh={self.ssthresh})"

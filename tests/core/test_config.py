@@ -56,6 +56,13 @@ def test_a_setting_out_of_range_is_named_with_its_range(setting: str, value: obj
     assert isinstance(caught.value, STTError)
 
 
+def test_only_the_congestion_controllers_there_are_can_be_asked_for() -> None:
+    assert made().congestion == "cubic"
+    assert made(congestion="newreno").congestion == "newreno"
+    with pytest.raises(ConfigurationError, match=r"congestion is 'vegas', expected cubic or newreno"):
+        made(congestion="vegas")
+
+
 def test_a_timeout_that_no_keep_alive_could_prevent_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="dies before its first keep-alive"):
         made(keep_alive_interval=10.0, keep_alive_timeout=10.0)

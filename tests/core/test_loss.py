@@ -2,72 +2,13 @@
 
 from __future__ import annotations
 
-from math import inf
-
 import pytest
 
 from stt_core.errors import ErrorCode, Violation
-from stt_core.packing import Content
-from stt_core.recovery.loss import MAX_PTO, MAX_SKIPPED, Outcome, Recovery
+from stt_core.recovery.loss import MAX_PTO, MAX_SKIPPED, MAX_SUSPECTS, Outcome, Recovery
 from stt_core.recovery.newreno import NewReno
 from stt_core.rtt import RttEstimator
-
-SIZE = 1200
-BODY = 1171
-RTT = 0.1
-MAX_ACK_DELAY = 0.025
-
-
-class Ledger:
-    """A congestion controller that never changes its window and writes down what it was told."""
-
-    def __init__(self) -> None:
-        self.cwnd = 10**9
-        self.ssthresh = inf
-        self.told: list[tuple[object, ...]] = []
-
-    def on_sent(self, size: int, now: float) -> None:
-        self.told.append(("sent", size))
-
-    def on_acked(self, size: int, newest_sent_at: float, now: float, app_limited: bool) -> None:
-        self.told.append(("acked", size, newest_sent_at, app_limited))
-
-    def on_congestion(self, sent_at: float, now: float) -> None:
-        self.told.append(("congestion", sent_at))
-
-    def on_persistent_congestion(self, now: float) -> None:
-        self.told.append(("persistent",))
-
-    def set_datagram_size(self, size: int) -> None:
-        self.told.append(("size", size))
-
-
-class Sender:
-    """A recovery with a sampled RTT of 100 ms, and short ways to send runs and take ACKs."""
-
-    def __init__(self, *, sampled: bool = True) -> None:
-        self.ledger = Ledger()
-        rtt = RttEstimator()
-        if sampled:
-            rtt.update(RTT, 0.0, now=0.0)
-        self.recovery = Recovery(congestion=self.ledger, rtt=rtt, max_ack_delay=MAX_ACK_DELAY)
-
-    def run(self, count: int, now: float, start: int | None = None) -> None:
-        """Send a run of stream 4; packet number n carries offset n * BODY unless told otherwise."""
-        first = self.recovery.largest_sent + 1
-        offset = first * BODY if start is None else start
-        self.recovery.on_sent(first, count, SIZE, (4, offset, BODY), now)
-
-    def frame(self, number: int, now: float) -> None:
-        self.recovery.on_sent(number, 1, 100, [(0x24, number)], now)
-
-    def ack(self, *ranges: tuple[int, int], now: float, delay: float = 0.0, app_limited: bool = False) -> Outcome:
-        return self.recovery.on_ack(ranges, delay, now, app_limited)
-
-
-def run(first: int, count: int) -> tuple[int, Content]:
-    """What an outcome says about ``count`` packets of :meth:`Sender.run` from number ``first`` on."""
-    return count, (4, first * BODY, BODY)
+from tests.core.sender import BODY, MAX_ACK_DELAY, RTT, SIZE, Ledger, Sender, run
 
 
 def test_an_ack_of_whole_runs_empties_the_flight() -> None:
@@ -123,7 +64,8 @@ def test_packets_that_elicit_no_ack_are_never_in_flight_nor_lost() -> None:
     sender.run(5, now=1.0, start=0)
     outcome = sender.ack((5, 5), now=1.1)
     assert [count for count, _ in outcome.lost] == [2], "numbers 1 and 2; number 0 is nobody's loss"
-    assert sender.ledger.told[0] == ("sent", 5 * SIZE)
+    assert sender.ledger.told[0] == ("restart", 1.0)
+    assert sender.ledger.told[1] == ("congestion", 1.0)
 
 
 def test_three_later_packets_make_a_loss_and_two_do_not() -> None:
@@ -199,18 +141,46 @@ def test_the_ack_delay_counts_up_to_what_the_peer_announced() -> None:
     assert sender.recovery.rtt.smoothed == pytest.approx(0.875 * 0.1 + 0.125 * (0.3 - MAX_ACK_DELAY))
 
 
-def test_losses_are_told_before_arrivals_and_arrivals_once_per_moment() -> None:
+def test_losses_are_told_before_arrivals_which_then_grow_nothing() -> None:
+    sender = Sender()
+    sender.run(10, now=1.0)
+    sender.ledger.told.clear()
+    sender.ack((1, 9), now=1.1)
+    assert sender.ledger.told == [("congestion", 1.0)]
+    assert sender.recovery.bytes_in_flight == 0
+
+
+def test_arrivals_are_told_once_per_ack_and_only_those_sent_after_the_last_reduction() -> None:
     sender = Sender()
     sender.run(10, now=1.0)
     sender.frame(10, now=1.0)
     sender.run(5, now=1.05)
+    sender.ledger.recovery_start = 1.0
     sender.ledger.told.clear()
-    sender.ack((1, 15), now=1.1, app_limited=True)
-    assert sender.ledger.told == [
-        ("congestion", 1.0),
-        ("acked", 9 * SIZE + 100, 1.0, True),
-        ("acked", 5 * SIZE, 1.05, True),
-    ]
+    outcome = sender.ack((0, 15), now=1.1, app_limited=True)
+    assert sender.ledger.told == [("acked", 5 * SIZE, 1.1, True)]
+    assert outcome.acked_bytes == 15 * SIZE + 100
+
+
+def test_a_full_window_was_used_whatever_the_application_could_have_added() -> None:
+    for cwnd, limited in ((10 * SIZE, False), (11 * SIZE - 1, False), (11 * SIZE, True)):
+        sender = Sender()
+        sender.ledger.cwnd = cwnd
+        sender.run(10, now=1.0)
+        sender.ack((0, 9), now=1.1, app_limited=True)
+        assert sender.ledger.told[-1] == ("acked", 10 * SIZE, 1.1, limited)
+
+
+def test_the_congestion_controller_hears_of_each_sample_and_of_sending_after_a_pause() -> None:
+    sender = Sender()
+    sender.run(2, now=1.0)
+    sender.run(2, now=1.01)
+    sender.ack((0, 1), now=1.1)
+    sender.run(1, now=1.11)
+    sender.ack((0, 4), now=1.2)
+    sender.run(1, now=9.0)
+    assert sender.ledger.samples == [(1.1 - 1.0, 1.0, 1.1), (1.2 - 1.11, 1.11, 1.2)]
+    assert [told for told in sender.ledger.told if told[0] == "restart"] == [("restart", 1.0), ("restart", 9.0)]
 
 
 def test_several_losses_of_one_ack_are_one_congestion_event_at_the_newest() -> None:
@@ -262,6 +232,21 @@ def test_the_backoff_doubles_up_to_its_cap_and_ends_with_progress() -> None:
     assert waits[-1] == MAX_PTO
     sender.ack((0, 0), now=now)
     assert sender.recovery.pto_count == 0
+
+
+@pytest.mark.parametrize(("most", "longest"), [(2.5, 2.5), (0.1, 0.325)])
+def test_a_lower_cap_on_the_backoff_never_goes_below_one_timeout(most: float, longest: float) -> None:
+    sender = Sender()
+    sender.recovery.max_pto = most
+    sender.run(2, now=0.0)
+    now = 0.0
+    for _ in range(10):
+        due = sender.recovery.deadline()
+        assert due is not None
+        wait, now = due - now, due
+        sender.recovery.handle_timer(now)
+    assert sender.recovery.pto == pytest.approx(0.325)
+    assert wait == pytest.approx(longest)
 
 
 def test_a_very_late_timer_fires_once_even_if_no_probe_can_be_sent() -> None:
@@ -394,7 +379,7 @@ def test_packets_of_an_earlier_path_tell_nothing_about_the_new_one() -> None:
     assert not rtt.has_sample
     sender.run(1, now=1.2)
     sender.ack((10, 10), now=1.3)
-    assert fresh.told == [("sent", SIZE), ("acked", SIZE, 1.2, False)]
+    assert fresh.told == [("restart", 1.2), ("acked", SIZE, 1.3, False)]
     assert rtt.latest == pytest.approx(0.1)
 
 
@@ -415,3 +400,79 @@ def test_an_ack_costs_by_the_run_and_not_by_the_packet() -> None:
     assert len(outcome.acked) == 4
     assert outcome.lost == [run(1_499_999, 1)]
     assert sender.recovery.packets_acked == 2_999_999
+
+
+def test_skipped_numbers_of_a_whole_window_are_remembered() -> None:
+    """16 MiB in datagrams of 1200 bytes, with a number skipped as often as that is done."""
+    sender = Sender()
+    first = sender.recovery.largest_sent + 1
+    sent = number = 0
+    while sent < 16 * 2**20:
+        sender.recovery.skip(number)
+        sender.recovery.on_sent(number + 1, 64, SIZE, (4, 0, BODY), 1.0)
+        number += 65
+        sent += 64 * SIZE
+    with pytest.raises(Violation):
+        sender.ack((first, number - 1), now=1.1)
+    with pytest.raises(Violation):
+        sender.ack((first, first), now=1.1)
+
+
+# Losses that were none.
+
+
+def overtaken(sender: Sender) -> None:
+    """Of ten packets the first three are called lost."""
+    sender.run(10, now=1.0)
+    assert sender.ack((3, 9), now=1.1).lost == [run(0, 3)]
+
+
+def test_a_reduction_is_taken_back_when_all_that_was_lost_arrives() -> None:
+    sender = Sender()
+    overtaken(sender)
+    assert sender.ack((1, 9), now=1.11).acked == []
+    assert ("spurious",) not in sender.ledger.told, "packet 0 is still missing"
+    sender.ack((0, 9), now=1.12)
+    assert sender.ledger.told[-1] == ("spurious",)
+    sender.ack((0, 9), now=1.13)
+    assert sender.ledger.told.count(("spurious",)) == 1
+
+
+def test_more_losses_within_the_same_trouble_must_all_arrive() -> None:
+    sender = Sender()
+    sender.run(10, now=1.0)
+    sender.ack((1, 1), (3, 5), now=1.1)  # 0 and 2 are lost
+    sender.ack((9, 9), (3, 5), (1, 1), now=1.1)  # and now 6
+    sender.ack((9, 9), (0, 5), now=1.11)
+    assert ("spurious",) not in sender.ledger.told
+    sender.ack((0, 9), now=1.12)
+    assert sender.ledger.told[-1] == ("spurious",)
+
+
+def test_only_what_was_lost_since_the_last_reduction_counts_for_it() -> None:
+    sender = Sender()
+    overtaken(sender)
+    sender.run(10, now=1.2)
+    assert sender.ack((14, 19), (3, 9), now=1.3).lost == [(4, (4, 10 * BODY, BODY))]
+    sender.ack((3, 19), now=1.31)
+    assert sender.ledger.told[-1] == ("spurious",), "0 to 2 were lost to the reduction before"
+
+
+def test_after_two_probe_timeouts_a_loss_is_a_loss() -> None:
+    for late, taken_back in ((2.0, True), (2.01, False)):
+        sender = Sender()
+        overtaken(sender)
+        sender.ack((0, 9), now=1.1 + late * sender.recovery.pto)
+        assert (("spurious",) in sender.ledger.told) is taken_back
+
+
+def test_scattered_losses_beyond_what_is_remembered_count_as_real() -> None:
+    for runs, taken_back in ((MAX_SUSPECTS, True), (MAX_SUSPECTS + 1, False)):
+        sender = Sender()
+        for _ in range(2 * runs + 3):
+            sender.run(1, now=1.0)
+        last = 2 * runs + 2
+        arrived = [(n, n) for n in range(last - 3, 0, -2)]
+        assert sender.ack((last, last), *arrived, now=1.1).lost_packets == runs
+        sender.ack((0, last), now=1.2)
+        assert (("spurious",) in sender.ledger.told) is taken_back

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import log
+
 import pytest
 
 from stt_core.recovery.pacing import UNLIMITED, Pacer
@@ -30,6 +32,15 @@ def test_disabling_lifts_the_limit() -> None:
 
 def test_the_rate_is_a_quarter_above_one_window_per_round_trip() -> None:
     assert paced().rate == pytest.approx(1_500_000)
+
+
+def test_slow_start_is_paced_fast_enough_to_double_in_a_round_trip() -> None:
+    """Where the window doubles steadily, 2 ln 2 = 1.386 of what it is now must leave in the coming round trip."""
+    pacer = Pacer()
+    pacer.set_rate(120_000, 0.1, 1200, 0.0, slow_start=True)
+    assert pacer.rate == pytest.approx(1_800_000)
+    assert pacer.rate is not None
+    assert pacer.rate > 2 * log(2) * 120_000 / 0.1
 
 
 @pytest.mark.parametrize(("cwnd", "srtt", "burst"), [(120_000, 0.1, 12_000), (12_000_000, 0.01, 3_000_000)])

@@ -19,23 +19,36 @@ SIZE, BODY, SMALL = 1200, 1171, 90
 
 
 class Ledger:
-    """A congestion controller that writes down what it was told; arrivals by the moment they were sent."""
+    """A congestion controller that writes down what it was told; arrivals by the moment of the ACK."""
 
     def __init__(self) -> None:
         self.cwnd = 10**9
         self.ssthresh = inf
+        self.recovery_start = -inf
         self.acked: dict[tuple[float, bool], int] = {}
         self.trouble: list[tuple[float, bool]] = []
+        self.restarts: list[float] = []
+        self.samples: list[tuple[float, float, float, float]] = []
+        self.spurious = 0
 
-    def on_sent(self, size: int, now: float) -> None:
-        pass
+    def on_restart(self, now: float) -> None:
+        self.restarts.append(now)
 
-    def on_acked(self, size: int, newest_sent_at: float, now: float, app_limited: bool) -> None:
-        key = newest_sent_at, app_limited
+    def on_rtt(self, latest: float, smoothed: float, sent_at: float, now: float) -> None:
+        self.samples.append((latest, smoothed, sent_at, now))
+
+    def on_acked(self, size: int, now: float, app_limited: bool) -> None:
+        key = now, app_limited
         self.acked[key] = self.acked.get(key, 0) + size
 
-    def on_congestion(self, sent_at: float, now: float) -> None:
+    def on_congestion(self, sent_at: float, now: float, marked: bool = False) -> bool:
         self.trouble.append((sent_at, False))
+        reduced = sent_at > self.recovery_start
+        self.recovery_start = now if reduced else self.recovery_start
+        return reduced
+
+    def on_spurious_congestion(self) -> None:
+        self.spurious += 1
 
     def on_persistent_congestion(self, now: float) -> None:
         self.trouble.append((now, True))
@@ -65,6 +78,14 @@ class Reference:
     loss_time: float | None = None
     last_sent_at: float = 0.0
     pto_count: int = 0
+    suspects: set[int] = field(default_factory=set)
+    forgivable_until: float = -inf
+
+    def on_sent(self, number: int, packet: Sent) -> None:
+        if not self.sent:
+            self.ledger.on_restart(packet.at)
+        self.sent[number] = packet
+        self.last_sent_at = packet.at
 
     def on_ack(
         self, numbers: set[int], delay: float, now: float, app_limited: bool
@@ -72,17 +93,31 @@ class Reference:
         newly = sorted(numbers & self.sent.keys())
         largest = max(numbers)
         self.arrived |= numbers
+        self.forgive(numbers, now)
         if not newly and largest <= self.largest_acked:
             return [], []
         self.largest_acked = max(largest, self.largest_acked)
         packets = [self.sent.pop(number) for number in newly]
         if newly and newly[-1] == largest:
-            self.rtt.update(now - packets[-1].at, min(delay, MAX_ACK_DELAY), now)
+            latest = now - packets[-1].at
+            self.rtt.update(latest, min(delay, MAX_ACK_DELAY), now)
+            self.ledger.on_rtt(latest, self.rtt.smoothed, packets[-1].at, now)
         lost = self.detect(now)
         for packet in packets:
-            self.ledger.on_acked(packet.size, packet.at, now, app_limited)
+            if packet.at > self.ledger.recovery_start:
+                self.ledger.on_acked(packet.size, now, app_limited)
         self.pto_count = 0
         return [packet.content for packet in packets], lost
+
+    def forgive(self, numbers: set[int], now: float) -> None:
+        """RFC 9438 section 4.9: of what was lost at the last reduction and since, everything arrived after all."""
+        if self.suspects and now > self.forgivable_until:
+            self.suspects.clear()
+        if self.suspects:
+            self.suspects -= numbers
+            if not self.suspects:
+                self.forgivable_until = -inf
+                self.ledger.on_spurious_congestion()
 
     def detect(self, now: float) -> list[Content]:
         self.loss_time = None
@@ -97,7 +132,11 @@ class Reference:
             else:
                 self.loss_time = min(self.loss_time or inf, packet.at + delay)
         if lost:
-            self.ledger.on_congestion(max(packet.at for packet in lost.values()), now)
+            if self.ledger.on_congestion(max(packet.at for packet in lost.values()), now):
+                self.suspects.clear()
+                self.forgivable_until = now + 2 * self.rtt.pto_base(MAX_ACK_DELAY)
+            if now <= self.forgivable_until:
+                self.suspects |= lost.keys()
             if self.persistent(lost):
                 self.ledger.on_persistent_congestion(now)
                 self.rtt.reset_minimum()
@@ -176,8 +215,7 @@ class SenderMachine(RuleBasedStateMachine):
         self.underway += range(first, first + count)
         for number, packet in zip(range(first, first + count), one_by_one([(count, content)]), strict=True):
             if packet:
-                self.reference.sent[number] = Sent(self.now, size, packet)
-                self.reference.last_sent_at = self.now
+                self.reference.on_sent(number, Sent(self.now, size, packet))
 
     @rule(count=st.integers(1, 12))
     def send_run(self, count: int) -> None:
@@ -273,6 +311,9 @@ class SenderMachine(RuleBasedStateMachine):
         assert repr(recovery.rtt) == repr(reference.rtt)
         assert recovery.congestion.acked == reference.ledger.acked
         assert recovery.congestion.trouble == reference.ledger.trouble
+        assert recovery.congestion.restarts == reference.ledger.restarts
+        assert recovery.congestion.samples == reference.ledger.samples
+        assert recovery.congestion.spurious == reference.ledger.spurious
 
 
 TestSender = SenderMachine.TestCase
