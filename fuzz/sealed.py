@@ -71,7 +71,7 @@ class Duel:
         attacker = ends[names[0]].session(keys[names[0]])._channel
         assert attacker is not None
         self.keys = attacker.protection
-        self.sending = attacker.peer_mask
+        self.sending = attacker.outbound.peer_mask
         self.receiving = next(iter(ends[names[0]].session(keys[names[0]]).masks.values()))
         self.heard: set[int] = set()
         self.last = b""

@@ -179,7 +179,8 @@ class STTNode:
             send_buffer_size=send_size,
         )
         try:
-            config = EndpointConfig(shared_seed=seed, receive_buffer_hint=sock.receive_buffer, **self._settings)
+            settings = {"mtu_search": sock.dont_fragment, **self._settings}
+            config = EndpointConfig(shared_seed=seed, receive_buffer_hint=sock.receive_buffer, **settings)
             endpoint = Endpoint(config, crypto=crypto, entropy=os.urandom, wall_offset=time.time() - time.monotonic())
             driver = Driver(endpoint, sock, self._on_event)
             pump = pump_for(driver, self._is_finished)

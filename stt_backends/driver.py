@@ -91,10 +91,17 @@ class Driver:
                 if not endpoint.has_events:
                     break
                 self._deliver()  # what the application says to them leaves, too
-            elif not send(transmit.data, transmit.segment_size, transmit.path.address):  # type: ignore[arg-type]
+            elif not send(transmit.data, transmit.segment_size, transmit.path.address, transmit.ecn):  # type: ignore[arg-type]
                 self._blocked = transmit
                 break
             transmit = poll(now)
+        if self.socket.too_big:
+            self._tell_too_big(now)
+
+    def _tell_too_big(self, now: float) -> None:
+        refused, self.socket.too_big = self.socket.too_big, []
+        for address, size in refused:
+            self.endpoint.receive_too_big(Path("udp", address), size, now)
 
     # --- commands
 
@@ -155,11 +162,11 @@ class Driver:
             if got is None:
                 break
             count += 1
-            data, segment_size, address = got
+            data, segment_size, address, ecn = got
             path = self._last_path
             if address != path.address:
                 path = self._last_path = Path("udp", address)
-            endpoint.receive_datagrams(data, segment_size, path, now)
+            endpoint.receive_datagrams(data, segment_size, path, now, ecn)
         else:
             self.more = count == MOST_READS
             count = min(2 * count, MOST_READS)

@@ -40,14 +40,24 @@ _SOL_UDP = 17
 _UDP_SEGMENT = 103
 _UDP_GRO = 104
 _SOL_IP = 0
+_IP_TOS = 1
+_IP_MTU_DISCOVER = 10
 _IP_RECVERR = 11
+_IP_RECVTOS = 13
 _SOL_IPV6 = 41
+_IPV6_MTU_DISCOVER = 23
 _IPV6_RECVERR = 25
+_IPV6_RECVTCLASS = 66
+_IPV6_TCLASS = 67
+_PMTUDISC_PROBE = 3
+_ECN_BITS = 3
 _MSG_ERRQUEUE = 0x2000
 _MSG_TRUNC = int(socket.MSG_TRUNC)  # an IntFlag takes 4 µs to say no
-_GRO_SPACE = socket.CMSG_SPACE(4) if hasattr(socket, "CMSG_SPACE") else 0
+_CONTROL_SPACE = 3 * socket.CMSG_SPACE(4) if hasattr(socket, "CMSG_SPACE") else 0
 _ERROR_SPACE = 512
 
+_MAX_TOO_BIG = 16
+"""Refused sizes kept until they are asked for."""
 _ATTEMPTS = 64
 # What one call may throw away before it gives way to the caller's loop. A flood of empty datagrams, or of ICMP
 # messages, must not keep it here; the socket stays ready, so the next call goes on.
@@ -77,6 +87,7 @@ class UdpSocket:
     __slots__ = (
         "_control",
         "_control_size",
+        "_ecn",
         "_errors_pending",
         "_ipv6",
         "_read",
@@ -89,9 +100,11 @@ class UdpSocket:
         "_view",
         "address",
         "discarded",
+        "dont_fragment",
         "losses",
         "receive_buffer",
         "send_buffer",
+        "too_big",
     )
 
     def __init__(
@@ -123,13 +136,21 @@ class UdpSocket:
         """Datagrams received but thrown away: empty, cut short, or from port 0, where no reply can go."""
         self.losses: dict[int, int] = {}
         """Sends that failed, by ``errno``; to the protocol these are lost on the way."""
+        self.too_big: list[tuple[Address, int]] = []
+        """Where the system refused to send datagrams of which size (EMSGSIZE); for the caller to take out."""
+        self.dont_fragment = _forbid_fragments(sock)
+        """Whether what is too large for the path gets lost rather than cut in pieces: a search for the path's MTU
+        needs that (RFC 9000 section 14)."""
+        self._ecn = 0
         self._errors_pending = False
         self._report_errors = report_errors and _enable_error_queue(sock)
         buffer = bytearray(65536)
         self._view = memoryview(buffer)
         self._read: Callable[[], tuple[int, list[tuple[int, int, bytes]], int, Any]]
-        if offload and _enable(sock, _SOL_UDP, _UDP_GRO):
-            self._read = functools.partial(sock.recvmsg_into, [buffer], _GRO_SPACE)
+        # Marks cost a look at each batch; on the loopback nobody sets them.
+        marks = not _is_loopback(self.address) and _enable_marks(sock)
+        if (offload and _enable(sock, _SOL_UDP, _UDP_GRO)) or marks:
+            self._read = functools.partial(sock.recvmsg_into, [buffer], _CONTROL_SPACE)
         else:
             self._read = functools.partial(_read_one, sock, buffer)
         # The largest datagram for which segmentation is tried. A datagram too large for one route says nothing about
@@ -181,11 +202,12 @@ class UdpSocket:
             raise ConfigurationError("the peer's address: the port is 0, expected 1 to 65535")
         return found
 
-    def receive(self) -> tuple[memoryview, int, Address] | None:
-        """What one system call brings: ``(data, segment_size, address)``, or None if nothing waits.
+    def receive(self) -> tuple[memoryview, int, Address, int] | None:
+        """What one system call brings: ``(data, segment_size, address, ecn)``, or None if nothing waits.
 
         ``data`` holds one datagram, or several of ``segment_size`` bytes back to back (the last may be shorter), all
-        from ``address``. It is valid until the next call: the buffer is used again.
+        from ``address`` and with the same ECN codepoint, 0 to 3 (RFC 3168 section 5). It is valid until the next call:
+        the buffer is used again.
 
         :raises OSError: only for what must be our own mistake, such as a closed socket.
         """
@@ -203,11 +225,13 @@ class UdpSocket:
                 continue
             if self._ipv6:
                 address = canonical(address)
-            return self._view[:size], (_segment_size(control, size) if control else size), address
+            segment_size, ecn = _ancillary(control, size) if control else (size, 0)
+            return self._view[:size], segment_size, address, ecn
         return None
 
-    def send(self, data: bytes, segment_size: int, address: Address) -> bool:
-        """Send ``data`` as datagrams of ``segment_size`` bytes (the last may be shorter) to a canonical address.
+    def send(self, data: bytes, segment_size: int, address: Address, ecn: int = 0) -> bool:
+        """Send ``data`` as datagrams of ``segment_size`` bytes (the last may be shorter) to a canonical address, with
+        the ECN codepoint ``ecn``.
 
         True: the batch is out of the caller's hands, sent or, as UDP may at any time, lost (:attr:`losses` counts what
         the system said). False: the system takes no more at present; wait until the socket is writable, then call again
@@ -217,6 +241,8 @@ class UdpSocket:
         :raises OSError: only for what must be our own mistake, such as a closed socket.
         """
         target = for_ipv6(address) if self._ipv6 else address
+        if ecn != self._ecn:
+            self._mark(ecn)
         if self._rest is None:
             size = len(data)
             try:
@@ -232,6 +258,14 @@ class UdpSocket:
                 # Perhaps the news of an earlier datagram; the careful way tries again, and judges.
                 self._errors_pending = True
         return self._send_carefully(data, segment_size, target)
+
+    def _mark(self, ecn: int) -> None:
+        """Let what is sent from now on bear ``ecn``: a socket's setting, as it rarely changes."""
+        self._ecn = ecn
+        # A dual-stack socket wants both; where there is neither, packets go without, and the peer's counts say so.
+        _enable(self._socket, _SOL_IP, _IP_TOS, ecn)
+        if self._ipv6:
+            _enable(self._socket, _SOL_IPV6, _IPV6_TCLASS, ecn)
 
     def receive_error(self) -> Address | None:
         """The next destination of ours at which, an ICMP message says, nothing listens; None if no more are known.
@@ -303,6 +337,10 @@ class UdpSocket:
                     suspect, limit = number, 0
                     continue
                 self.losses[number] = self.losses.get(number, 0) + 1
+                if number == errno.EMSGSIZE and len(self.too_big) < _MAX_TOO_BIG:
+                    refused = (canonical(target), min(segment_size, len(data) - start))
+                    if refused not in self.too_big:
+                        self.too_big.append(refused)
             else:
                 if suspect:
                     self._give_up_segmentation(suspect, segment_size)
@@ -327,12 +365,16 @@ def _read_one(sock: socket.socket, buffer: bytearray) -> tuple[int, list[tuple[i
     return size, [], 0, address
 
 
-def _segment_size(control: list[tuple[int, int, bytes]], size: int) -> int:
-    """The datagrams' size that UDP_GRO reports as an int; ``size`` if it reports none: a single datagram."""
+def _ancillary(control: list[tuple[int, int, bytes]], size: int) -> tuple[int, int]:
+    """The datagrams' size that UDP_GRO reports (``size`` if it reports none: a single datagram), and the ECN bits."""
+    segment_size, ecn = size, 0
     for level, kind, value in control:
-        if kind == _UDP_GRO and level == _SOL_UDP:
-            return int.from_bytes(value[:4], sys.byteorder) or size
-    return size
+        if level == _SOL_UDP:
+            if kind == _UDP_GRO:
+                segment_size = int.from_bytes(value[:4], sys.byteorder) or size
+        elif kind == (_IP_TOS if level == _SOL_IP else _IPV6_TCLASS):
+            ecn = int.from_bytes(value, sys.byteorder) & _ECN_BITS
+    return segment_size, ecn
 
 
 def _bound(host: str, port: int, *, reuse_port: bool, dual_stack: bool) -> socket.socket:
@@ -355,12 +397,12 @@ def _bound(host: str, port: int, *, reuse_port: bool, dual_stack: bool) -> socke
     return sock
 
 
-def _enable(sock: socket.socket, level: int, option: int) -> bool:
+def _enable(sock: socket.socket, level: int, option: int, value: int = 1) -> bool:
     """Switch one of Linux' options on; False where there is none."""
     if not _LINUX:
         return False
     try:
-        sock.setsockopt(level, option, 1)
+        sock.setsockopt(level, option, value)
     except OSError:
         return False
     return True
@@ -372,6 +414,26 @@ def _enable_error_queue(sock: socket.socket) -> bool:
     if sock.family == socket.AF_INET6:
         enabled = _enable(sock, _SOL_IPV6, _IPV6_RECVERR) or enabled
     return enabled
+
+
+def _enable_marks(sock: socket.socket) -> bool:
+    """Have the ECN bits of what arrives reported."""
+    enabled = _enable(sock, _SOL_IP, _IP_RECVTOS)
+    if sock.family == socket.AF_INET6:
+        enabled = _enable(sock, _SOL_IPV6, _IPV6_RECVTCLASS) or enabled
+    return enabled
+
+
+def _forbid_fragments(sock: socket.socket) -> bool:
+    """Set "don't fragment", and leave the finding of a size that fits to us (RFC 8899 section 3)."""
+    if sock.family == socket.AF_INET6:
+        _enable(sock, _SOL_IP, _IP_MTU_DISCOVER, _PMTUDISC_PROBE)  # for IPv4 peers of a dual-stack socket
+        return _enable(sock, _SOL_IPV6, _IPV6_MTU_DISCOVER, _PMTUDISC_PROBE)
+    return _enable(sock, _SOL_IP, _IP_MTU_DISCOVER, _PMTUDISC_PROBE)
+
+
+def _is_loopback(address: Address) -> bool:
+    return address[0].startswith("127.") or address[0] == "::1"
 
 
 def _grant_buffer(sock: socket.socket, option: int, wanted: int | None, limit_name: str) -> int:

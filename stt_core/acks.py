@@ -11,6 +11,7 @@ from typing import Final
 from stt_core.frames import ACK_HEADER, FrameType, KeepAlive, encode_ack
 from stt_core.packing import Batch, Content
 from stt_core.ranges import ReceivedPackets
+from stt_core.recovery.ecn import EcnCounter
 from stt_core.timers import Timer, Timers
 
 RANGES_WORTH_PRUNING: Final = 8
@@ -27,7 +28,7 @@ class Acknowledgements:
     ``due`` tells whether an ACK should leave now; any packet that leaves for another reason takes ``pending`` along.
     """
 
-    __slots__ = ("_asked", "_delay", "_timers", "due", "largest_at", "packets", "pending")
+    __slots__ = ("_asked", "_delay", "_marks", "_timers", "due", "largest_at", "packets", "pending")
 
     def __init__(self, timers: Timers, max_ack_delay: float, now: float) -> None:
         self.packets = ReceivedPackets()
@@ -38,7 +39,14 @@ class Acknowledgements:
         self._delay = max_ack_delay
         self.largest_at = now
         """When the largest number came in: from then counts the delay that an ACK reports."""
+        self._marks: EcnCounter | None = None  # most sessions never see a mark
         self._asked = False  # an ACK of ours that asks to be acknowledged is under way
+
+    def on_marked(self, codepoint: int, count: int) -> None:
+        """A run of ``count`` packets not seen before bore an ECN codepoint that isn't 0."""
+        if self._marks is None:
+            self._marks = EcnCounter()
+        self._marks.count(codepoint, count)
 
     def on_eliciting(self, count: int, now: float) -> None:
         """A run with ``count`` ack-eliciting packets, at least one, came in."""
@@ -56,8 +64,9 @@ class Acknowledgements:
         """The ACK that would leave now."""
         ranges = self.packets.newest()
         delay = int((now - self.largest_at) * 1e6)
-        if len(ranges) > 1 or delay > _M32:
-            return encode_ack(ranges, delay)
+        counts = self._marks.counts if self._marks is not None else None
+        if counts is not None or len(ranges) > 1 or delay > _M32:
+            return encode_ack(ranges, delay, counts)
         first, last = ranges[0]
         return ACK_HEADER.pack(_ACK, last, delay, 0, min(last - first, _M32))
 

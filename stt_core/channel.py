@@ -13,8 +13,8 @@ from typing import Final
 
 from stt_core import frames
 from stt_core.acks import Acknowledgements
-from stt_core.budget import RemoteBudget, truesize
-from stt_core.config import MAX_DATAGRAM, MIN_DATAGRAM, EndpointConfig
+from stt_core.budget import RemoteBudget
+from stt_core.config import MIN_DATAGRAM, EndpointConfig
 from stt_core.control import Control
 from stt_core.crypto import Crypto
 from stt_core.datagrams import DATAGRAM_OVERHEAD, Datagrams
@@ -25,25 +25,29 @@ from stt_core.handshake import HandshakeResult
 from stt_core.handshake.limits import is_loopback
 from stt_core.keepalive import KeepAlive
 from stt_core.keys import CidMask, SessionSecrets, cid_mask
-from stt_core.packet import LARGE, SHORT_HEADER, TAG, TOKEN_MAX
+from stt_core.outbound import OVERHEAD, Outbound
+from stt_core.packet import LARGE, TOKEN_MAX
 from stt_core.packing import Batch, Content
 from stt_core.paths import TRANSPORT_CODES, Paths, Probe, same_host
 from stt_core.protection import Protection
 from stt_core.recovery.controllers import make_controller
+from stt_core.recovery.ecn import EcnCounts, EcnValidator
 from stt_core.recovery.loss import Outcome, Recovery
-from stt_core.recovery.pacing import Pacer
+from stt_core.recovery.mtu import MtuSearch, size_limit
 from stt_core.rtt import RttEstimator
 from stt_core.streams import STREAM_FRAMES, StreamMap
 from stt_core.timers import Timer, Timers
 from stt_core.types import Entropy, Observer, Path, SessionKey, Transmit
 
-OVERHEAD: Final = SHORT_HEADER + TAG
+PTO_SHARE: Final = 8
+"""Probe timeouts grow to an eighth of the time after which a silent peer is given up, so that the end of a long outage
+is noticed while somebody still asks."""
+WORTH_SEARCHING: Final = 10 * MIN_DATAGRAM
+"""Bytes of one stream that must wait before a session looks for larger datagrams: one that hardly speaks needs none."""
 LEAST_INTERVAL: Final = 1.0
 """Seconds between keep-alives, at least, where only the peer's idle timeout asks for shorter ones."""
 MAX_UNANSWERED: Final = 32
 """Reliable control frames in flight above which no more keep-alives are added."""
-SKIP_LEAST: Final = 64
-SKIP_SPREAD: Final = 192
 
 _ACK = int(FrameType.ACK)
 _ACK_SIZE = ACK_HEADER.size
@@ -56,11 +60,10 @@ class Channel:
     """Everything one session needs from its keys onwards. Owned and driven by its ``Session``."""
 
     __slots__ = (
-        "_charged", "_entropy", "_events", "_limited", "_mask_key", "_observer", "_outgoing", "_paced", "_probes",
-        "_role", "_skip_at", "_slow_size", "acks", "address_token", "budget", "bytes_received", "bytes_sent",
-        "close_acknowledged", "config", "control", "datagram_size", "datagrams", "keep_alive", "key", "pacer",
-        "packets_received", "packets_sent", "paths", "peer_closed", "peer_mask", "protection", "quiet", "recovery",
-        "rtt", "streams", "timers",
+        "_events", "_mask_key", "_observer", "_outgoing", "_paced", "_probes", "_role", "_slow_size", "acks",
+        "address_token", "budget", "bytes_received", "close_acknowledged", "config", "control", "datagrams",
+        "keep_alive", "key", "outbound", "packets_received", "paths", "peer_closed", "protection", "quiet", "recovery",
+        "streams", "timers",
     )  # fmt: skip
 
     def __init__(
@@ -82,31 +85,36 @@ class Channel:
         self.config = config
         self.timers = timers
         self.budget = budget
-        self._entropy = entropy
-        self._events = events
-        self._observer = observer
-        self._role = result.role
+        self._events, self._observer, self._role = events, observer, result.role
         peer = result.peer_parameters
         secrets = SessionSecrets(result.master)
         # Of the secrets only this stays: the first traffic keys must be gone once the first update has replaced them.
         self._mask_key = secrets.pn_mask_key
         self.protection = Protection(crypto, result.suite, secrets, result.role)
-        self.peer_mask = cid_mask(secrets.pn_mask_key, result.role, result.peer_cid)
-        self.rtt = RttEstimator()
+        timeout = min(config.keep_alive_timeout, peer.idle_timeout or config.keep_alive_timeout)
+        local = is_loopback(path.address)
+        self._paced = config.pacing_on_loopback or not local
+        self.recovery = _make_recovery(config, result, timeout, paced=self._paced, marked=config.ecn and not local)
         if result.rtt is not None:
-            self.rtt.update(result.rtt, 0.0, now)
-        self.datagram_size = MIN_DATAGRAM
-        self.pacer = Pacer()
-        self._paced = config.pacing_on_loopback or not is_loopback(path.address)
-        congestion = make_controller(config.congestion, MIN_DATAGRAM, paced=self._paced)
-        self.recovery = Recovery(congestion=congestion, rtt=self.rtt, max_ack_delay=peer.ack_delay)
+            self.recovery.rtt.update(result.rtt, 0.0, now)
+        self.paths = Paths(path, entropy)
+        self.outbound = Outbound(
+            key=key,
+            protection=self.protection,
+            recovery=self.recovery,
+            peer_mask=cid_mask(secrets.pn_mask_key, result.role, result.peer_cid),
+            paths=self.paths,
+            budget=budget,
+            timers=timers,
+            entropy=entropy,
+            observer=observer,
+            paced=self._paced,
+        )
         self.acks = Acknowledgements(timers, config.max_ack_delay, now)
         self.control = Control()
         self.streams = StreamMap(role=result.role, config=config, session_key=key, events=events)
         self.streams.set_peer_limits(peer)
         self._outgoing = self.streams.outgoing
-        self.paths = Paths(path, entropy)
-        timeout = min(config.keep_alive_timeout, peer.idle_timeout or config.keep_alive_timeout)
         # The peer's word can make us ask more often, but not without end.
         interval = min(config.keep_alive_interval, max(timeout / 2, LEAST_INTERVAL))
         self.keep_alive = KeepAlive(interval, timeout, now)
@@ -115,11 +123,14 @@ class Channel:
         self.quiet = False
         """Set once the session said its last words."""
         self.address_token: bytes | None = None
-        self._probes = self._charged = self._slow_size = self._skip_at = 0
-        self._limited = False
+        self._probes = self._slow_size = 0
         self.datagrams = Datagrams(config.datagram_queue)
-        self.bytes_sent = self.bytes_received = self.packets_sent = self.packets_received = 0
-        self._plan_skip()
+        self.bytes_received = self.packets_received = 0
+
+    @property
+    def datagram_size(self) -> int:
+        """Bytes of a full datagram on this path now."""
+        return self.recovery.mtu.size
 
     def receive_mask(self, cid: bytes) -> CidMask:
         """The mask of the packets the peer addresses to our ``cid``."""
@@ -127,8 +138,8 @@ class Channel:
 
     # --- what arrives
 
-    def accept(self, numbers: Sequence[int], plains: list[bytes], path: Path, now: float) -> bool:
-        """Take in a run of opened packets; False where all of them were seen before.
+    def accept(self, numbers: Sequence[int], plains: list[bytes], path: Path, now: float, ecn: int = 0) -> bool:
+        """Take in a run of opened packets that bore the codepoint ``ecn``; False where all of them were seen before.
 
         A packet that was seen before is worth nothing, not even as a sign of life: anybody can send it again.
 
@@ -147,6 +158,8 @@ class Channel:
         size = sum(map(len, plains)) + OVERHEAD * len(plains)
         self.bytes_received += size
         self.packets_received += len(plains)
+        if ecn:
+            self.acks.on_marked(ecn, len(plains))
         if self._observer is not None:
             self._observer.packets_received(self.key, numbers, size, now)
         if received.largest > largest:
@@ -174,9 +187,8 @@ class Channel:
 
     def _moved(self, before: Path, path: Path, now: float) -> None:
         if not same_host(before, path):
-            self.rtt = RttEstimator()
-            congestion = make_controller(self.config.congestion, self.datagram_size, paced=self._paced)
-            self.recovery.reset_for_new_path(congestion, self.rtt)
+            congestion = make_controller(self.config.congestion, MIN_DATAGRAM, paced=self._paced)
+            self.recovery.reset_for_new_path(congestion, RttEstimator())
         # Of an application that takes no events, the peer could make these pile up: only the newest counts.
         old = (event for event in self._events if type(event) is PathChanged and event.session_key == self.key)
         if (told := next(old, None)) is not None:
@@ -256,10 +268,12 @@ class Channel:
         self.streams.receive_data(frame.stream_id, frame.offset, frame.data, frame.fin, now)
 
     def _on_ack(self, frame: frames.Ack, path: Path, now: float) -> None:
-        self._on_ranges(frame.ranges, frame.delay, now)
+        self._on_ranges(frame.ranges, frame.delay, now, frame.ecn)
 
-    def _on_ranges(self, ranges: Sequence[tuple[int, int]], delay: float, now: float) -> None:
-        outcome = self.recovery.on_ack(ranges, delay, now, not self._limited)
+    def _on_ranges(
+        self, ranges: Sequence[tuple[int, int]], delay: float, now: float, ecn: EcnCounts | None = None
+    ) -> None:
+        outcome = self.recovery.on_ack(ranges, delay, now, not self.outbound.limited, ecn)
         self.protection.on_acked(ranges[0][1], now)
         self._settle(outcome, now)
 
@@ -334,11 +348,8 @@ class Channel:
             self._requeue(count, content)
         if outcome.lost and self._observer is not None:
             self._observer.packets_lost(self.key, sum(count for count, _ in outcome.lost), now)
-        streams.rtt_hint = self.rtt.smoothed
-        if self._paced:
-            self.pacer.set_rate(self.recovery.congestion.cwnd, self.rtt.smoothed, self.datagram_size, now)
-        self._charge()
-        self._plan_loss_timer()
+        streams.rtt_hint = self.recovery.rtt.smoothed
+        self.outbound.on_settled(now)
 
     def _requeue(self, count: int, content: Content) -> None:
         if isinstance(content, tuple):
@@ -368,6 +379,10 @@ class Channel:
             for count, content in self.recovery.oldest_unacked(self._probes):
                 self._requeue(count, content)
 
+    def on_too_big(self, size: int, now: float) -> None:
+        """The system refused to send datagrams of ``size`` bytes."""
+        self._settle(self.recovery.on_too_big(size, now), now)
+
     @property
     def max_datagram(self) -> int:
         """The longest DATAGRAM the path carries now, in bytes."""
@@ -391,12 +406,15 @@ class Channel:
             self._plan_path_timer()
             if probe is not None:
                 return self._seal_probe(probe, now)
-        size = self.datagram_size
+        recovery = self.recovery
+        if recovery.mtu.wanted and self._outgoing.backlog >= WORTH_SEARCHING and self.outbound.may_search():
+            return self.outbound.seal_mtu_probe(now)
+        size = recovery.mtu.size
         if self._probes or self._has_work:
-            limit = self._allowance(size, max_segments, now)
+            limit = self.outbound.allowance(size, max_segments, self._probes, now)
         else:
             limit = 0
-            self._limited = False
+            self.outbound.limited = False
         if not limit and not self.acks.due:
             return None
         if limit and self._outgoing.wants_to_send and not (self._probes or self.control or self.datagrams.outgoing):
@@ -414,7 +432,7 @@ class Channel:
             return None
         if acknowledging and not self.acks.pending:
             self.acks.on_sent(batch.records[0][1])
-        return self.seal(batch.plains, batch.records, self.paths.active, now)
+        return self.outbound.seal(batch.plains, batch.records, self.paths.active, now)
 
     def _poll_small(self, room: int, now: float) -> Transmit | None:
         """The one packet that is all there is to say, without a batch; None where that isn't all."""
@@ -427,7 +445,7 @@ class Channel:
         content: Content = [token]
         if head:
             acks.on_sent(content)
-        return self.seal([head + frame], [(1, content)], self.paths.active, now)
+        return self.outbound.seal([head + frame], [(1, content)], self.paths.active, now)
 
     def _fill(self, batch: Batch, now: float) -> None:
         if self.control:
@@ -438,55 +456,6 @@ class Channel:
             if not batch.eliciting:
                 batch.add(frames.KeepAlive(0).encode(), (FrameType.KEEP_ALIVE, 0))
             self._probes = max(0, self._probes - len(batch.plains) - batch.open_packet)
-
-    def _allowance(self, size: int, max_segments: int, now: float) -> int:
-        """How many packets of ``size`` bytes may leave now: cwnd, the remote's buffer, pacing, one system call."""
-        most = min(max_segments, MAX_DATAGRAM // size)
-        window = (self.recovery.congestion.cwnd - self.recovery.bytes_in_flight) // size
-        budget = self.budget
-        room = (budget.limit - budget.used) // truesize(size)
-        if room < 1 <= window:
-            if self._charged < truesize(size):
-                room = 1  # nobody starves: each session may keep one packet in flight
-            else:
-                budget.blocked.add(self.key)
-                budget.wanted = truesize(size)
-        self._limited = window < most and window <= room
-        limit = min(most, window, room)
-        if limit > 0 and self._paced:
-            wanted = limit * size
-            limit = min(limit, self.pacer.budget(now) // size)
-            # Wait for a burst, not for a packet, or pacing would undo the batches.
-            if limit <= 0 and (at := self.pacer.next_time(wanted, now)) is not None:
-                self.timers.set(Timer.PACING, at)
-        return max(limit, min(self._probes, most), 0)
-
-    def seal(self, plains: list[bytes], records: list[tuple[int, Content]], path: Path, now: float) -> Transmit:
-        """Number, seal and record packets, at least one; ``records`` holds ``(packets, content)`` in their order."""
-        protection = self.protection
-        if protection.next_number >= self._skip_at:
-            self.recovery.skip(protection.next_number)
-            protection.next_number += 1
-            self._plan_skip()
-        first = number = protection.next_number
-        data = protection.seal(plains, self.peer_mask, now)
-        size = len(plains[0]) + OVERHEAD
-        eliciting = False
-        for count, content in records:
-            packet = size if isinstance(content, tuple) else len(plains[number - first]) + OVERHEAD
-            self.recovery.on_sent(number, count, packet, content, now)
-            number += count
-            eliciting = eliciting or bool(content)
-        self.bytes_sent += len(data)
-        self.packets_sent += len(plains)
-        if self._observer is not None:
-            self._observer.packets_sent(self.key, first, len(plains), len(data), now)
-        if eliciting:
-            if self._paced:  # ACKs alone are not paced (RFC 9002 section 7.7)
-                self.pacer.on_sent(len(data), now)
-            self._charge()
-            self._plan_loss_timer()
-        return Transmit(data, path, size)
 
     def _seal_probe(self, probe: Probe, now: float) -> Transmit:
         frame: bytes
@@ -499,32 +468,14 @@ class Channel:
         # A path under validation has no place in loss recovery: the timer repeats challenges, the peer its own.
         batch.add(frame)
         batch.end_packet()
-        return self.seal(batch.plains, batch.records, probe.path, now)
+        return self.outbound.seal(batch.plains, batch.records, probe.path, now)
 
     # --- plans
 
     @property
     def pto(self) -> float:
         """One probe timeout in seconds, without backoff (RFC 9002 section 6.2.1)."""
-        return self.rtt.pto_base(self.recovery.max_ack_delay)
-
-    def _charge(self) -> None:
-        """Keep the remote socket's budget in step with what is in flight."""
-        size = self.datagram_size
-        charge = self.recovery.bytes_in_flight * truesize(size) // size
-        self.budget.used += charge - self._charged
-        self._charged = charge
-
-    def _plan_skip(self) -> None:
-        self._skip_at = self.protection.next_number + SKIP_LEAST + self._entropy(1)[0] * SKIP_SPREAD // 256
-
-    def _plan_loss_timer(self) -> None:
-        at = self.recovery.deadline()
-        if at is None:
-            self.timers.cancel(Timer.LOSS)
-        else:
-            self.timers.set(Timer.LOSS, at)
-        self.protection.pto = self.pto
+        return self.recovery.pto
 
     def _plan_path_timer(self) -> None:
         at = self.paths.next_timer()
@@ -539,10 +490,20 @@ class Channel:
         """
         self.paths.handle_timer(now)
 
-    def release(self) -> None:
-        """Give back what this session held of the remote's budget."""
-        self.budget.used -= self._charged
-        self._charged = 0
+
+def _make_recovery(
+    config: EndpointConfig, result: HandshakeResult, timeout: float, *, paced: bool, marked: bool
+) -> Recovery:
+    peer = result.peer_parameters
+    limit = size_limit(config.max_udp_payload, peer.max_udp_payload, peer.receive_buffer_hint)
+    return Recovery(
+        congestion=make_controller(config.congestion, MIN_DATAGRAM, paced=paced),
+        rtt=RttEstimator(),
+        max_ack_delay=peer.ack_delay,
+        max_pto=timeout / PTO_SHARE,
+        mtu=MtuSearch(limit if config.mtu_search else MIN_DATAGRAM),
+        ecn=EcnValidator() if marked else None,
+    )
 
 
 _HANDLERS: Final[dict[type, Callable[..., None]]] = {

@@ -25,6 +25,10 @@ class EndpointConfig:
     ``shared_seed`` is the secret both sides hold; it is never shown by ``repr``. ``node_id`` is a label of 1 to 255
     bytes that any holder of the seed can claim; ``node_seed`` (at least 16 random bytes) gives a provable identity.
 
+    ``ecn`` marks packets so that routers can tell of congestion before they drop any (RFC 9000 section 13.4), except on
+    the loopback. ``mtu_search`` looks for larger datagrams that the path carries, up to ``max_udp_payload``; it must be
+    off where the socket lets datagrams be cut into fragments.
+
     ``congestion`` is how the window of a path follows its losses: CUBIC (RFC 9438), or NewReno (RFC 9002).
 
     ``stable_resets`` lets an endpoint with the same ``node_seed`` reset sessions it lost in a restart; it must be off
@@ -57,6 +61,8 @@ class EndpointConfig:
     prefer_chacha: bool = False
     pacing_on_loopback: bool = False
     congestion: Congestion = "cubic"
+    ecn: bool = True
+    mtu_search: bool = True
 
     def __post_init__(self) -> None:
         _check("shared_seed", len(self.shared_seed), 1, 1024, "bytes")

@@ -24,7 +24,7 @@ class Context:
     crypto: Crypto
     entropy: Entropy
     observer: Observer | None
-    budget_for: Callable[[Path, int], RemoteBudget]
+    budget_for: Callable[[SessionKey, Path, int], RemoteBudget]
     on_established: Callable[[SessionKey, float], None]
     events: deque[AnyEvent] = field(default_factory=deque)
     ready: deque[SessionKey] = field(default_factory=deque)

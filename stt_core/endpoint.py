@@ -21,7 +21,6 @@ from itertools import count, groupby
 from struct import Struct
 
 from stt_core.budget import RemoteBudget
-from stt_core.channel import OVERHEAD
 from stt_core.cids import CidMint
 from stt_core.config import EndpointConfig
 from stt_core.context import Context
@@ -30,6 +29,7 @@ from stt_core.errors import ErrorCode, StateError
 from stt_core.events import AnyEvent, PeerRejected
 from stt_core.handshake import PENDING_LIFETIME, Accepted, Identity, Initiator, Refused, Responder
 from stt_core.handshake.limits import TargetBudget, TokenBucket
+from stt_core.outbound import OVERHEAD
 from stt_core.packet import LARGE, HandshakeType
 from stt_core.parameters import RESET_TOKEN_SIZE, TransportParameters
 from stt_core.session import Session
@@ -224,50 +224,51 @@ class Endpoint:
 
     # --- what happened
 
-    def receive_datagram(self, data: bytes | bytearray | memoryview, path: Path, now: float) -> None:
-        """One datagram arrived on ``path``."""
+    def receive_datagram(self, data: bytes | bytearray | memoryview, path: Path, now: float, ecn: int = 0) -> None:
+        """One datagram arrived on ``path``; ``ecn`` is its ECN codepoint, 0 to 3, where the socket tells."""
         self._counters.received += 1
         if not data:
             self._counters.malformed += 1
         elif data[0] & 0xC0 == 0x40:
             # A large one is read where it lies; to copy a small one is cheaper than to view it.
-            self._receive_protected(memoryview(data) if len(data) > LARGE else bytes(data), path, now)
+            self._receive_protected(memoryview(data) if len(data) > LARGE else bytes(data), path, now, ecn)
         elif data[0] & 0xC0 == 0xC0:
             self._receive_handshake(bytes(data), path, now)
         else:
             self._counters.malformed += 1
 
     def receive_datagrams(
-        self, buffer: bytes | bytearray | memoryview, segment_size: int, path: Path, now: float
+        self, buffer: bytes | bytearray | memoryview, segment_size: int, path: Path, now: float, ecn: int = 0
     ) -> None:
         """A batch arrived: datagrams of ``segment_size`` bytes back to back, the last may be shorter.
 
-        ``buffer`` may be reused as soon as this returns.
+        All of them bear the ECN codepoint ``ecn``, 0 to 3, where the socket tells. ``buffer`` may be reused as soon as
+        this returns.
         """
         size = len(buffer)
         if size <= segment_size:
-            self.receive_datagram(buffer, path, now)
+            self.receive_datagram(buffer, path, now, ecn)
             return
         whole = size // segment_size if segment_size > OVERHEAD else 0
         done = 0
         if whole > 1 and buffer[0] & 0xC0 == 0x40:
             done = whole * segment_size
             self._counters.received += whole
-            self._receive_columns(memoryview(buffer)[:done], segment_size, path, now)
+            self._receive_columns(memoryview(buffer)[:done], segment_size, path, now, ecn)
         for start in range(done, size, max(segment_size, 1)):
-            self.receive_datagram(buffer[start : start + segment_size], path, now)
+            self.receive_datagram(buffer[start : start + segment_size], path, now, ecn)
 
-    def _receive_columns(self, buffer: memoryview, segment: int, path: Path, now: float) -> None:
+    def _receive_columns(self, buffer: memoryview, segment: int, path: Path, now: float, ecn: int) -> None:
         by_head, by_body = _columns(segment)
         names, wires = zip(*by_head.iter_unpack(buffer), strict=True)
         aads, ciphertexts = zip(*by_body.iter_unpack(buffer), strict=True)
         start = 0
         if names.count(names[0]) == len(names):
-            self._receive_run(names[0], wires, aads, ciphertexts, path, now)
+            self._receive_run(names[0], wires, aads, ciphertexts, path, now, ecn)
             return
         for name, group in groupby(names):
             stop = start + sum(1 for _ in group)
-            self._receive_run(name, wires[start:stop], aads[start:stop], ciphertexts[start:stop], path, now)
+            self._receive_run(name, wires[start:stop], aads[start:stop], ciphertexts[start:stop], path, now, ecn)
             start = stop
 
     def _receive_run(
@@ -278,18 +279,19 @@ class Endpoint:
         ciphertexts: tuple[bytes, ...],
         path: Path,
         now: float,
+        ecn: int,
     ) -> None:
         session = self._routes.get(name[1:]) if name[0] & 0xC0 == 0x40 else None
         mask = None if session is None else session.masks.get(name[1:])
         if session is None or mask is None:
             self._counters.received -= len(aads)  # one by one, as if they had not come in a batch
             for aad, ciphertext in zip(aads, ciphertexts, strict=True):
-                self.receive_datagram(aad + ciphertext, path, now)
+                self.receive_datagram(aad + ciphertext, path, now, ecn)
             return
-        session.receive_run(name[0], wires, aads, ciphertexts, mask, path, now)
+        session.receive_run(wires, aads, ciphertexts, mask, path, now, ecn)
         self._touch(session)
 
-    def _receive_protected(self, data: bytes | memoryview, path: Path, now: float) -> None:
+    def _receive_protected(self, data: bytes | memoryview, path: Path, now: float, ecn: int) -> None:
         cid = bytes(data[1:9])
         session = self._routes.get(cid)
         if session is None:
@@ -298,7 +300,7 @@ class Endpoint:
         mask = session.masks.get(cid)
         if mask is None:
             return  # still connecting: nothing can be meant for it, and a reset would give its token away
-        session.receive_one(data, mask, path, now)
+        session.receive_one(data, mask, path, now, ecn)
         self._touch(session)
 
     def _receive_unknown(self, data: bytes, path: Path, now: float) -> None:
@@ -365,6 +367,14 @@ class Endpoint:
         for key in sorted(self._connecting.get(path, ())):
             session = self._sessions[key]
             session.receive_unreachable(now)
+            self._touch(session)
+
+    def receive_too_big(self, path: Path, size: int, now: float) -> None:
+        """The system refused to send a datagram of ``size`` bytes there (EMSGSIZE): no news of congestion."""
+        budget = self._budgets.get(path)
+        for key in () if budget is None else sorted(budget.sessions):
+            session = self._sessions[key]
+            session.receive_too_big(size, now)
             self._touch(session)
 
     def handle_timer(self, now: float) -> None:
@@ -444,11 +454,15 @@ class Endpoint:
         """After anything happened to a session: forget it, or see to its timer and to those it held up."""
         self._schedule(session)
         budget = session.budget
-        if budget is not None and budget.has_news:
-            for key in sorted(budget.blocked):
-                if key in self._sessions:
-                    self._sessions[key].mark_ready()
-            budget.blocked.clear()
+        while budget is not None and budget.has_news:
+            # One at a time: each that had its turn wakes the next here, as long as there is room. To wake all would be
+            # to poll all for each that may send.
+            key = next(iter(budget.blocked))
+            del budget.blocked[key]
+            waiting = self._sessions.get(key)
+            if waiting is not None:
+                waiting.mark_ready()
+                break
 
     def _schedule(self, session: Session) -> None:
         if session.state is SessionState.CLOSED and session.key in self._live:
@@ -488,7 +502,7 @@ class Endpoint:
             self._reset_tokens.pop(session.peer_reset_token, None)
         budget = session.budget
         if budget is not None:
-            budget.sessions -= 1
+            budget.sessions.discard(session.key)
             if not budget.sessions:
                 del self._budgets[session.first_path]
 
@@ -521,12 +535,12 @@ class Endpoint:
             responder.forget(session.local_cid, now)
             session.send_address_token(responder.address_token(session.first_path, now))
 
-    def _budget_for(self, path: Path, hint: int) -> RemoteBudget:
+    def _budget_for(self, key: SessionKey, path: Path, hint: int) -> RemoteBudget:
         budget = self._budgets.get(path)
         if budget is None:
             budget = self._budgets[path] = RemoteBudget(hint)
         budget.limit = hint // 2
-        budget.sessions += 1
+        budget.sessions.add(key)
         return budget
 
     def _responder_at(self, now: float) -> Responder:

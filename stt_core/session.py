@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 
 from stt_core import frames
 from stt_core.budget import RemoteBudget
-from stt_core.channel import OVERHEAD, Channel
+from stt_core.channel import Channel
 from stt_core.closing import Farewell, code_name, reason_of
 from stt_core.commands import Commands
 from stt_core.context import Context
@@ -24,6 +24,7 @@ from stt_core.events import HandshakeFailed, SessionClosed, SessionEstablished
 from stt_core.frames import FrameType
 from stt_core.handshake import HandshakeResult, Initiator
 from stt_core.keys import CidMask
+from stt_core.outbound import OVERHEAD
 from stt_core.packing import Batch
 from stt_core.state import SESSION, SessionState, SessionTrigger, advance
 from stt_core.statistics import SessionStatistics
@@ -184,7 +185,7 @@ class Session(Commands):
             crypto=context.crypto,
             entropy=context.entropy,
             path=self._path,
-            budget=context.budget_for(self._path, result.peer_parameters.receive_buffer_hint),
+            budget=context.budget_for(self.key, self._path, result.peer_parameters.receive_buffer_hint),
             events=context.events,
             timers=self._timers,
             observer=context.observer,
@@ -218,43 +219,50 @@ class Session(Commands):
 
     def receive_run(
         self,
-        first_byte: int,
         wires: Sequence[int],
         aads: Sequence[bytes],
         ciphertexts: Sequence[bytes],
         cid: CidMask,
         path: Path,
         now: float,
+        ecn: int = 0,
     ) -> None:
         """A run of protected packets with the same first byte and connection id, in columns."""
         channel = self._channel
         if channel is None:
             return
         try:
-            numbers, plains = channel.protection.open(first_byte, wires, aads, ciphertexts, cid, now)
-            news = bool(plains) and self._accept(channel, numbers, plains, path, now)
+            numbers, plains = channel.protection.open(aads[0][0], wires, aads, ciphertexts, cid, now)
+            news = bool(plains) and self._accept(channel, numbers, plains, path, now, ecn)
         except Violation as violation:
             self._fail(violation.code, violation.reason, now)
         else:
             self._after_input(channel, news, now)
 
-    def receive_one(self, datagram: bytes | memoryview, cid: CidMask, path: Path, now: float) -> None:
+    def receive_one(self, datagram: bytes | memoryview, cid: CidMask, path: Path, now: float, ecn: int = 0) -> None:
         """One protected packet."""
         channel = self._channel
         if channel is None:
             return
         try:
             opened = channel.protection.open_one(datagram, cid, now)
-            news = opened is not None and self._accept(channel, [opened[0]], [opened[1]], path, now)
+            news = opened is not None and self._accept(channel, [opened[0]], [opened[1]], path, now, ecn)
         except Violation as violation:
             self._fail(violation.code, violation.reason, now)
         else:
             self._after_input(channel, news, now)
 
-    def _accept(self, channel: Channel, numbers: Sequence[int], plains: list[bytes], path: Path, now: float) -> bool:
+    def _accept(
+        self, channel: Channel, numbers: Sequence[int], plains: list[bytes], path: Path, now: float, ecn: int
+    ) -> bool:
         if self.state is SessionState.HANDSHAKING:
             self._established(now)  # before anything in these packets becomes an event
-        return channel.accept(numbers, plains, path, now)
+        return channel.accept(numbers, plains, path, now, ecn)
+
+    def receive_too_big(self, size: int, now: float) -> None:
+        """The system refused to send ``size`` bytes at once to the peer."""
+        if self._channel is not None:
+            self._channel.on_too_big(size, now)
 
     def receive_reset(self, now: float) -> None:
         """The peer's endpoint told, with a token only it could know, that it has lost this session."""
@@ -317,7 +325,7 @@ class Session(Commands):
     def _say_farewell(self, channel: Channel, frame: bytes, *, initiated: bool, now: float) -> None:
         self._farewell = Farewell(frame, initiated=initiated, now=now, pto=channel.pto)
         channel.quiet = True
-        channel.release()
+        channel.outbound.release()
         self._timers.clear()
         self._timers.set(Timer.CLOSE, self._farewell.next_timer())
 
@@ -342,7 +350,7 @@ class Session(Commands):
         self._initiator = self._begin = None
         if self._channel is not None:
             self._channel.quiet = True
-            self._channel.release()
+            self._channel.outbound.release()
         self.finished = True
         self.mark_ready()
 
@@ -412,7 +420,7 @@ class Session(Commands):
         batch = Batch(channel.datagram_size - OVERHEAD, 1)
         self._farewell.fill(batch, now)
         batch.end_packet(pad=False)
-        transmit = channel.seal(batch.plains, batch.records, channel.paths.active, now)
+        transmit = channel.outbound.seal(batch.plains, batch.records, channel.paths.active, now)
         self._timers.set(Timer.CLOSE, self._farewell.next_timer())
         return transmit
 

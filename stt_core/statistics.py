@@ -30,11 +30,11 @@ class SessionStatistics:
     @classmethod
     def of(cls, channel: Channel) -> Self:
         """Read them off a session's channel."""
-        rtt = channel.rtt
+        rtt = channel.recovery.rtt
         return cls(
-            bytes_sent=channel.bytes_sent,
+            bytes_sent=channel.outbound.bytes_sent,
             bytes_received=channel.bytes_received,
-            packets_sent=channel.packets_sent,
+            packets_sent=channel.outbound.packets_sent,
             packets_received=channel.packets_received,
             packets_lost=channel.recovery.packets_lost,
             packets_forged=channel.protection.failed,

@@ -54,12 +54,14 @@ class Path(NamedTuple):
 class Transmit(NamedTuple):
     """What to send next: equal-sized datagrams back to back for one path (the last may be shorter).
 
-    ``data`` is at most 65,472 bytes; ``segment_size`` is the size of each datagram in it, in bytes.
+    ``data`` is at most 65,472 bytes; ``segment_size`` is the size of each datagram in it, in bytes; ``ecn`` is the
+    codepoint their IP headers should bear, 0 to 3 (RFC 3168 section 5).
     """
 
     data: bytes
     path: Path
     segment_size: int
+    ecn: int = 0
 
 
 @dataclass(frozen=True, slots=True)

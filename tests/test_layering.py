@@ -19,7 +19,7 @@ ROOMS = [
     *("packet", "parameters", "frames", "packing"),
     *("crypto", "cpace", "keys", "cids"),
     *("protection", "handshake", "recovery", "streams"),
-    *("paths", "keepalive", "closing", "datagrams", "budget", "acks", "control", "channel"),
+    *("paths", "keepalive", "closing", "datagrams", "budget", "acks", "control", "outbound", "channel"),
     *("statistics", "context", "commands", "session", "endpoint"),
 ]
 """The rooms of the core, lowest first. A room imports only rooms that stand before it."""

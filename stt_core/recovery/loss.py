@@ -83,7 +83,7 @@ class Recovery:
         "_forgivable_until", "_largest_acked", "_last_sent_at", "_loss_time", "_mtu_probe", "_records", "_skipped",
         "_suspects",
         "bytes_in_flight", "congestion", "ecn", "largest_sent", "max_ack_delay", "max_pto", "mtu", "packets_acked",
-        "packets_lost", "packets_sent", "pto_count", "rtt",
+        "packets_in_flight", "packets_lost", "packets_sent", "pto_count", "rtt",
     )  # fmt: skip
 
     def __init__(
@@ -103,6 +103,8 @@ class Recovery:
         self.mtu = mtu or MtuSearch(BASE)
         self.ecn = ecn
         self.bytes_in_flight = 0
+        self.packets_in_flight = 0
+        """Ack-eliciting packets neither acknowledged nor lost, those sent on earlier paths too."""
         self.largest_sent = -1
         self.pto_count = 0
         """PTOs that expired since the last progress."""
@@ -153,6 +155,7 @@ class Recovery:
             self._records.append((first, last, now, size, content))
             self._last_sent_at = now
             self.bytes_in_flight += count * size
+            self.packets_in_flight += count
 
     def on_mtu_probe_sent(self) -> None:
         """The packet sent last, with :data:`MTU_PROBE` and padding alone, was the probe that :attr:`mtu` wanted.
@@ -292,6 +295,7 @@ class Recovery:
                 growing += count * size
         self.packets_acked += packets
         self.bytes_in_flight -= arrived
+        self.packets_in_flight -= packets
         outcome.acked_bytes = arrived
         if growing:
             self.congestion.on_acked(growing, now, app_limited)
@@ -378,6 +382,7 @@ class Recovery:
             first, last, _, size, content = record
             count = last - first + 1
             self.bytes_in_flight -= count * size
+            self.packets_in_flight -= count
             if content == _MTU_PROBE:
                 if first == self._mtu_probe:
                     self._mtu_probe = -1

@@ -82,6 +82,11 @@ class Outgoing:
         """Whether :meth:`fill` has something to put into packets."""
         return bool(self._control) or bool(self._schedule)
 
+    @property
+    def backlog(self) -> int:
+        """Unsent bytes of the stream whose turn it is."""
+        return self._schedule.head()[0].send.unsent if self._schedule else 0
+
     def want(self, kind: int, stream_id: int = 0, detail: int = 0) -> None:
         """Queue a control frame, once however often it is wanted."""
         self._control[kind, stream_id, detail] = None

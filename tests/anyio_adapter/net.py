@@ -55,6 +55,7 @@ class Cable:
         assert driver is not None
         self._socket: UdpSocket = driver.socket
         self.cut = False
+        self.too_big: list[Any] = []
         self.answers: int | None = None
         """How many sends still go out; None for all."""
         driver.socket = cast(UdpSocket, self)
@@ -65,11 +66,11 @@ class Cable:
             got = self._socket.receive()
         return got
 
-    def send(self, data: bytes, segment_size: int, address: Any) -> bool:
+    def send(self, data: bytes, segment_size: int, address: Any, ecn: int = 0) -> bool:
         if self.answers is not None:
             self.answers -= 1
             self.cut = self.cut or self.answers < 0
-        return self.cut or self._socket.send(data, segment_size, address)
+        return self.cut or self._socket.send(data, segment_size, address, ecn)
 
     def receive_error(self) -> Any:
         return self._socket.receive_error()

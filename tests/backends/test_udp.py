@@ -48,7 +48,7 @@ def receive_datagrams(sock: UdpSocket, count: int) -> list[tuple[bytes, Address]
     while len(found) < count:
         assert is_readable(sock), f"{len(found)} of {count} datagrams came"
         while (batch := sock.receive()) is not None:
-            data, size, address = batch
+            data, size, address, _ = batch
             found += [(bytes(data[i : i + size]), address) for i in range(0, len(data), size)]
     assert len(found) == count
     return found
@@ -148,7 +148,7 @@ def test_one_receive_takes_a_whole_batch_where_the_system_offers_it(make: Maker)
     assert is_readable(b)
     batch = b.receive()
     assert batch is not None
-    received, segment_size, address = batch
+    received, segment_size, address, _ = batch
     assert (len(received), segment_size, address) == (len(data), 1200, a.address)
 
 

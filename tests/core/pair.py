@@ -40,7 +40,8 @@ def entropy_of(name: str) -> Entropy:
 
 
 def config_of(name: str, **changes: Any) -> EndpointConfig:
-    return EndpointConfig(**{"shared_seed": SEED, "node_id": name.encode(), **changes})
+    """Datagrams keep 1200 bytes, so that a test can count them; whoever is about their size says ``mtu_search``."""
+    return EndpointConfig(**{"shared_seed": SEED, "node_id": name.encode(), "mtu_search": False, **changes})
 
 
 class End:
@@ -79,6 +80,7 @@ class Flight:
     to: Address
     data: bytes
     delay: float = DELAY
+    ecn: int = 0
 
 
 Wire = Callable[[Flight], Iterable[Flight]]
@@ -137,7 +139,7 @@ class Net:
                 return
             to = transmit.path.address
             assert isinstance(to, tuple)
-            whole = Flight(end, end.path, to, transmit.data)
+            whole = Flight(end, end.path, to, transmit.data, ecn=transmit.ecn)
             size = transmit.segment_size
             singles = [replace(whole, data=whole.data[i : i + size]) for i in range(0, len(whole.data), size)]
             self.sent += singles
@@ -164,7 +166,8 @@ class Net:
             arrival = heapq.heappop(self._arrivals)
             end = self.at(arrival.flight.to)
             if end is not None:
-                end.endpoint.receive_datagrams(arrival.flight.data, arrival.segment, arrival.flight.source, self.now)
+                flight = arrival.flight
+                end.endpoint.receive_datagrams(flight.data, arrival.segment, flight.source, self.now, flight.ecn)
                 touched.append(end)
         for end in self.ends:
             end.endpoint.handle_timer(self.now)
@@ -235,7 +238,7 @@ def sealed(session: Session, *plains: bytes, now: float = START) -> list[bytes]:
     packets = []
     for plain in plains:
         channel.recovery.on_sent(channel.protection.next_number, 1, 0, [], now)
-        packets.append(channel.protection.seal([plain], channel.peer_mask, now))
+        packets.append(channel.protection.seal([plain], channel.outbound.peer_mask, now))
     return packets
 
 

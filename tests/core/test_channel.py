@@ -12,9 +12,9 @@ import pytest
 
 from stt_core import frames
 from stt_core.budget import RemoteBudget, truesize
-from stt_core.channel import OVERHEAD, SKIP_LEAST, SKIP_SPREAD
 from stt_core.errors import MessageTooLargeError
 from stt_core.frames import parse_frames_untrusted
+from stt_core.outbound import OVERHEAD, SKIP_LEAST, SKIP_SPREAD
 from stt_core.session import Session
 from stt_core.state import SessionState
 from stt_core.types import SessionKey, StreamMode
@@ -201,12 +201,13 @@ class TestNumbers:
 
 class TestBudget:
     def test_it_counts_as_the_kernel_does(self) -> None:
-        assert [truesize(size) for size in (100, 1200, 1452, 16_368, 65_472)] == [128, 2048, 2048, 16_384, 65_536]
+        assert [truesize(size) for size in (1200, 1452, 65_472)] == [2300, 2552, 66_572]
+        assert truesize(54 * 1200, 54) == 54 * truesize(1200)
 
     def test_half_of_the_remotes_buffer_may_be_in_flight(self) -> None:
         budget = RemoteBudget(100_000)
         assert budget.limit == 50_000
-        budget.blocked.add(SessionKey(1))
+        budget.blocked[SessionKey(1)] = None
         budget.wanted = 2048
         budget.used = 48_000
         assert not budget.has_news

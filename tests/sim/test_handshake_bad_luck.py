@@ -140,4 +140,5 @@ def test_most_connects_succeed_whatever_is_lost(share: float) -> None:
         lab.link(client, server, delay=0.02, loss=share)
         client.connect(server)
     lab.run_until(lambda: all(client.events for client in clients), timeout=31.0)
-    assert sum(client.established is not None for client in clients) >= {0.1: 20, 0.3: 20, 0.5: 17}[share]
+    # At half of everything lost, 60 seeds gave 13 to 20 of 20, 17.5 on average.
+    assert sum(client.established is not None for client in clients) >= {0.1: 20, 0.3: 20, 0.5: 13}[share]

@@ -149,7 +149,7 @@ class Relay:
             batch = self._listener.receive()
             if batch is None:
                 return
-            data, size, client = batch
+            data, size, client, _ = batch
             link = self._forth.get(client) or self._admit(client)
             if link is not None:
                 link.carry(data, size)
@@ -159,7 +159,7 @@ class Relay:
             batch = sock.receive()
             if batch is None:
                 return
-            data, size, sender = batch
+            data, size, sender, _ = batch
             if sender == self._to:
                 self._back[sock].carry(data, size)
 

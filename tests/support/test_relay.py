@@ -79,7 +79,7 @@ def answer(server: UdpSocket, count: int) -> None:
     while count > 0:
         assert select.select([server], [], [], WAIT)[0]
         while (batch := server.receive()) is not None:
-            data, size, client = batch
+            data, size, client, _ = batch
             assert server.send(bytes(data), size, client)
             count -= -(-len(data) // size)
 

@@ -36,7 +36,7 @@ def told(session: Session) -> dict[str, object]:
         "timers": [channel.timers.get(timer) for timer in Timer],
         "received": (channel.bytes_received, channel.packets_received, list(channel.acks.packets.newest(256))),
         "protection": (channel.protection.largest_opened, channel.protection.phase, channel.protection.next_number),
-        "recovery": (channel.recovery.bytes_in_flight, channel.recovery.congestion.cwnd, channel.rtt.smoothed),
+        "recovery": (channel.recovery.bytes_in_flight, channel.recovery.congestion.cwnd, channel.recovery.rtt.smoothed),
         "paths": channel.paths.busy,
     }
 

@@ -1,0 +1,174 @@
+"""What leaves: packets get their numbers, are sealed and recorded; and how many may leave now.
+
+Rule: every packet of a session goes through :meth:`Outbound.seal`. What is in it is others' business; here it counts
+against the congestion window, the pacer and the remote's buffer.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from stt_core.budget import RemoteBudget, truesize
+from stt_core.config import MAX_DATAGRAM
+from stt_core.frames import KeepAlive
+from stt_core.keys import CidMask
+from stt_core.packet import SHORT_HEADER, TAG
+from stt_core.packing import Batch, Content
+from stt_core.paths import Paths
+from stt_core.protection import Protection
+from stt_core.recovery.ecn import ECT_0
+from stt_core.recovery.loss import MTU_PROBE, Recovery
+from stt_core.recovery.pacing import Pacer
+from stt_core.timers import Timer, Timers
+from stt_core.types import Entropy, Observer, Path, SessionKey, Transmit
+
+OVERHEAD: Final = SHORT_HEADER + TAG
+"""Bytes a protected packet adds to its frames."""
+SKIP_LEAST: Final = 64
+SKIP_SPREAD: Final = 192
+
+
+class Outbound:
+    """One session's way out. ECN marks are set on the active path of ``paths`` alone."""
+
+    __slots__ = (
+        "_charged", "_entropy", "_key", "_observer", "_paced", "_skip_at", "_timers", "budget", "bytes_sent",
+        "limited", "pacer", "packets_sent", "paths", "peer_mask", "protection", "recovery",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        *,
+        key: SessionKey,
+        protection: Protection,
+        recovery: Recovery,
+        peer_mask: CidMask,
+        paths: Paths,
+        budget: RemoteBudget,
+        timers: Timers,
+        entropy: Entropy,
+        observer: Observer | None,
+        paced: bool,
+    ) -> None:
+        self._key = key
+        self.protection = protection
+        self.recovery = recovery
+        self.peer_mask = peer_mask
+        self.paths = paths
+        self.budget = budget
+        self.pacer = Pacer()
+        self.limited = False
+        """Whether it was the congestion window that held back the last batch asked for."""
+        self.bytes_sent = self.packets_sent = 0
+        self._timers = timers
+        self._entropy = entropy
+        self._observer = observer
+        self._paced = paced
+        self._charged = self._skip_at = 0
+        self._plan_skip()
+
+    def allowance(self, size: int, max_segments: int, probes: int, now: float) -> int:
+        """How many packets of ``size`` bytes may leave now: cwnd, the remote's buffer, pacing, one system call.
+
+        ``probes`` of them may whatever the window says.
+        """
+        most = min(max_segments, MAX_DATAGRAM // size)
+        window = (self.recovery.congestion.cwnd - self.recovery.bytes_in_flight) // size
+        budget = self.budget
+        room = (budget.limit - budget.used) // truesize(size)
+        if room < 1 <= window:
+            if self._charged < truesize(size):
+                room = 1  # nobody starves: each session may keep one packet in flight
+            else:
+                budget.blocked[self._key] = None
+                budget.wanted = truesize(size)
+        self.limited = window < most and window <= room
+        limit = min(most, window, room)
+        if limit > 0 and self._paced:
+            wanted = limit * size
+            limit = min(limit, self.pacer.budget(now) // size)
+            # Wait for a burst, not for a packet, or pacing would undo the batches.
+            if limit <= 0 and (at := self.pacer.next_time(wanted, now)) is not None:
+                self._timers.set(Timer.PACING, at)
+        return max(limit, min(probes, most), 0)
+
+    def seal(self, plains: list[bytes], records: list[tuple[int, Content]], path: Path, now: float) -> Transmit:
+        """Number, seal and record packets, at least one; ``records`` holds ``(packets, content)`` in their order."""
+        protection = self.protection
+        if protection.next_number >= self._skip_at:
+            self.recovery.skip(protection.next_number)
+            protection.next_number += 1
+            self._plan_skip()
+        first = number = protection.next_number
+        data = protection.seal(plains, self.peer_mask, now)
+        size = len(plains[0]) + OVERHEAD
+        eliciting = False
+        for count, content in records:
+            packet = size if isinstance(content, tuple) else len(plains[number - first]) + OVERHEAD
+            self.recovery.on_sent(number, count, packet, content, now)
+            number += count
+            eliciting = eliciting or bool(content)
+        self.bytes_sent += len(data)
+        self.packets_sent += len(plains)
+        if self._observer is not None:
+            self._observer.packets_sent(self._key, first, len(plains), len(data), now)
+        if eliciting:
+            if self._paced:  # ACKs alone are not paced (RFC 9002 section 7.7)
+                self.pacer.on_sent(len(data), now)
+            self.charge()
+            self.plan_loss_timer()
+        marks = self.recovery.ecn
+        if marks is not None and path == self.paths.active and marks.mark(first, len(plains)):
+            return Transmit(data, path, size, ECT_0)
+        return Transmit(data, path, size)
+
+    def may_search(self) -> bool:
+        """Whether a probe of the path's size may leave now."""
+        budget = self.budget
+        return self.recovery.mtu_probe_fits() and truesize(self.recovery.mtu.wanted) <= budget.limit - budget.used
+
+    def seal_mtu_probe(self, now: float) -> Transmit:
+        """A datagram of the size wanted that carries nothing: its loss tells of its size, and loses nothing else."""
+        batch = Batch(self.recovery.mtu.wanted - OVERHEAD, 1)
+        batch.add(KeepAlive(0).encode(), MTU_PROBE)
+        batch.end_packet()
+        transmit = self.seal(batch.plains, batch.records, self.paths.active, now)
+        self.recovery.on_mtu_probe_sent()
+        return transmit
+
+    def on_settled(self, now: float) -> None:
+        """An ACK or a timer has moved the window."""
+        if self._paced:
+            recovery = self.recovery
+            self.pacer.set_rate(recovery.congestion.cwnd, recovery.rtt.smoothed, recovery.mtu.size, now)
+        self.charge()
+        self.plan_loss_timer()
+
+    def charge(self) -> None:
+        """Keep the remote socket's budget in step with what is in flight."""
+        recovery = self.recovery
+        charge = truesize(recovery.bytes_in_flight, recovery.packets_in_flight)
+        self.budget.used += charge - self._charged
+        self._charged = charge
+
+    def _plan_skip(self) -> None:
+        self._skip_at = self.protection.next_number + SKIP_LEAST + self._entropy(1)[0] * SKIP_SPREAD // 256
+
+    @property
+    def pto(self) -> float:
+        """One probe timeout in seconds, without backoff (RFC 9002 section 6.2.1)."""
+        return self.recovery.pto
+
+    def plan_loss_timer(self) -> None:
+        """Set the timer by which something must be acknowledged."""
+        at = self.recovery.deadline()
+        if at is None:
+            self._timers.cancel(Timer.LOSS)
+        else:
+            self._timers.set(Timer.LOSS, at)
+        self.protection.pto = self.pto
+
+    def release(self) -> None:
+        """Give back what this session held of the remote's budget."""
+        self.budget.used -= self._charged
+        self._charged = 0
