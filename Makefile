@@ -19,14 +19,15 @@ INSTALL := -m pip --disable-pip-version-check --quiet install
 TYPED := $(wildcard stt_core stt_backends stt_anyio stt_trio tests fuzz benchmarks examples tools docs/make_diagrams.py)
 FUZZ_SECONDS := 30
 
-.PHONY: help install demo test test-core lint format bench fuzz docs clean
+.PHONY: help install demo test test-core lint format bench guard fuzz docs clean
 
 help:
 	@echo "make demo     see a file cross between two processes of this machine"
 	@echo "make test     lint, types, layering and every test"
 	@echo "make install  the library and the stt command, in $(VENV)"
 	@echo "make lint     ruff, mypy and the import contracts only;  make format  lets ruff mend what it can"
-	@echo "make bench    the benchmarks;  make fuzz  a bounded fuzzing session ($(FUZZ_SECONDS) s, FUZZ_SECONDS=...)"
+	@echo "make bench    STT beside its peers, ten minutes;  make guard  what a packet costs, in calls and instructions"
+	@echo "make fuzz     a bounded fuzzing session ($(FUZZ_SECONDS) s, FUZZ_SECONDS=...)"
 	@echo "make docs     draw the state diagrams from the tables anew;  make clean  removes all that was installed"
 
 install: $(VENV)/.installed
@@ -53,6 +54,10 @@ format: $(VENV)/.group-lint
 
 bench: $(VENV)/.group-bench
 	$(BIN)/python -m benchmarks
+
+guard: install
+	$(BIN)/python -m benchmarks.guard
+	! command -v valgrind >/dev/null || $(BIN)/python -m benchmarks.guard --instructions
 
 fuzz: $(VENV)/.group-fuzz
 	$(BIN)/python -m fuzz --seconds $(FUZZ_SECONDS)

@@ -1,47 +1,59 @@
-"""``python -m benchmarks [core|bulk] [--json]``: measure, print medians and spread."""
+"""``python -m benchmarks [NAME …]``: measure STT beside its peers; print medians, spread, and what is wanted.
+
+Without a name all of them run, for about ten minutes. The latest figures of each are kept in build/benchmarks.json,
+and ``--write-docs`` puts those into docs/performance.md, with the plots.
+"""
 
 from __future__ import annotations
 
 import argparse
 import json
-from statistics import median
+import sys
+import tempfile
+from pathlib import Path
 
-import anyio
-
-from benchmarks import bulk, core
-
-
-def _spread(values: list[float]) -> str:
-    return f"{median(values):8.2f}  ({min(values):.2f} to {max(values):.2f})"
+from benchmarks import certificates, report
+from benchmarks.suite import BENCHMARKS, Plan
 
 
 def main() -> None:
-    """Run what was asked for, in turn."""
+    """Run what was asked for, in turn; what fails is told of at the end, by the exit code too."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("which", nargs="?", choices=["all", "core", "bulk", "serve"], default="all")
-    parser.add_argument("--json", action="store_true")
-    parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--megabytes", type=int, default=256)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"any of: {', '.join(BENCHMARKS)}")
+    parser.add_argument("--runs", type=int, default=5, help="how often each party has its turn (default 5)")
+    parser.add_argument("--quick", action="store_true", help="a little of everything, to see that it works")
+    parser.add_argument("--stacks", default="", help="only those that begin so: stt,aioquic/asyncio")
+    parser.add_argument("--json", action="store_true", help="print JSON, not a table")
+    parser.add_argument("--write-docs", action="store_true", help="write the figures kept into the page; run nothing")
     arguments = parser.parse_args()
-    if arguments.which == "serve":
-        anyio.run(bulk.serve)
+    if unknown := set(arguments.names) - set(BENCHMARKS):
+        parser.error(f"there is no benchmark {', '.join(sorted(unknown))}; there are {', '.join(BENCHMARKS)}")
+    if arguments.write_docs:
+        from benchmarks import plots  # noqa: PLC0415 - the one thing here that needs matplotlib
+
+        kept = report.load()
+        report.write_page(kept, BENCHMARKS)
+        plots.draw(kept)
         return
-    figures: dict[str, list[float]] = {}
-    if arguments.which in ("all", "core"):
-        results = [core.run(arguments.megabytes) for _ in range(arguments.runs)]
-        for name in ("aead", "send", "receive", "acknowledge"):
-            figures[f"core {name}, µs a packet of 1200 B"] = [getattr(result, name) for result in results]
-        for name in ("send", "receive"):
-            ratios = [getattr(result, name) / result.aead for result in results]
-            figures[f"core {name}, AEAD calls a packet"] = ratios
-    if arguments.which in ("all", "bulk"):
-        rates = [anyio.run(bulk.run, arguments.megabytes) for _ in range(arguments.runs)]
-        figures["bulk over loopback, two processes, 1200 B, asyncio, MB/s"] = rates
+    results: report.Results = {}
+    failures: list[str] = []
+    with tempfile.TemporaryDirectory() as folder:
+        certificates.make(Path(folder))
+        stacks = tuple(filter(None, arguments.stacks.split(",")))
+        for name in arguments.names or BENCHMARKS:
+            print(f"{name}:", file=sys.stderr)
+            plan = Plan(runs=arguments.runs, quick=arguments.quick, stacks=stacks, certificates=folder)
+            rows = BENCHMARKS[name](plan)
+            results[name] = report.result(rows, plan.failures)
+            failures += plan.failures
+            if not arguments.json:
+                print(f"\n{report.text(rows)}", flush=True)
     if arguments.json:
-        print(json.dumps(figures))
-        return
-    for name, values in figures.items():
-        print(f"{name:58} {_spread(values)}")
+        print(json.dumps(results))
+    if not (arguments.quick or stacks):
+        report.store(results)
+    sys.exit("\n".join(failures) or None)
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -6,19 +6,20 @@ Prints the AEAD's own time beside it, measured in the same run: a packet can't c
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from time import perf_counter
 
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-
+from benchmarks.aead import aead_time
 from stt_backends.pyca import PycaCrypto
 from stt_core.config import EndpointConfig
 from stt_core.endpoint import Endpoint
 from stt_core.session import Session
-from stt_core.types import Path, StreamMode
+from stt_core.types import Entropy, Path, StreamMode
 
-CHUNK = os.urandom(1 << 20)
+CHUNK = bytes(range(256)) * 4096
 STEP = 0.0002
+PHASES = ("send", "receive", "acknowledge")
 
 
 @dataclass
@@ -35,9 +36,10 @@ class CoreResult:
 class Pair:
     """Two endpoints that hand each other their datagrams at once, in virtual time."""
 
-    def __init__(self) -> None:
+    def __init__(self, *entropy: Entropy) -> None:
         self.now = 0.0
-        self.ends = [self._endpoint(b"one"), self._endpoint(b"two")]
+        names = (b"one", b"two")
+        self.ends = [self._endpoint(name, source) for name, source in zip(names, entropy, strict=True)]
         self.paths = [Path("udp", ("127.0.0.1", 1)), Path("udp", ("127.0.0.1", 2))]
         self.key = self.ends[0].connect(self.paths[1].address, now=0.0)
         while not self.ends[1].sessions():
@@ -46,9 +48,11 @@ class Pair:
             self.carry(1)
 
     @staticmethod
-    def _endpoint(name: bytes) -> Endpoint:
-        config = EndpointConfig(shared_seed=b"seed of a benchmark", node_id=name, receive_buffer_hint=4 << 20)
-        return Endpoint(config, crypto=PycaCrypto(), entropy=os.urandom)
+    def _endpoint(name: bytes, entropy: Entropy) -> Endpoint:
+        config = EndpointConfig(
+            shared_seed=b"seed of a benchmark", node_id=name, receive_buffer_hint=4 << 20, max_udp_payload=1200
+        )
+        return Endpoint(config, crypto=PycaCrypto(), entropy=entropy)
 
     def carry(self, sender: int) -> None:
         """Everything one end has to say goes to the other."""
@@ -56,48 +60,60 @@ class Pair:
         while (out := self.ends[sender].poll_transmit(self.now)) is not None:
             self.ends[1 - sender].receive_datagrams(out.data, out.segment_size, self.paths[sender], self.now)
 
+    def drop_events(self) -> None:
+        """Take what both ends have to tell."""
+        for end in self.ends:
+            while end.next_event() is not None:
+                continue
+
     def sessions(self) -> tuple[Session, Session]:
         """Both ends of the session."""
         return self.ends[0].session(self.key), self.ends[1].sessions()[0]
 
 
-def _aead_time() -> float:
-    encrypt, plain = AESGCM(bytes(32)).encrypt, bytes(1171)
-    begun = perf_counter()
-    for _ in range(20_000):
-        encrypt(b"twelve bytes", plain, b"thirteen more")
-    return (perf_counter() - begun) / 20_000
+def transfer(pair: Pair, size: int, begin: Callable[[str], None]) -> int:
+    """Move at least ``size`` bytes over a new stream; ``begin`` is told each phase of :data:`PHASES` as it begins.
 
-
-def run(megabytes: int) -> CoreResult:
-    """Move that many MB (10^6 bytes) and divide."""
-    pair = Pair()
+    Returns the number of packets it took, the handshake's included.
+    """
     sender, receiver = pair.sessions()
     stream = sender.open_stream(mode=StreamMode.BYTES)
-    spent = [0.0, 0.0, 0.0]
-    left = megabytes * 1_000_000
-    aead = _aead_time()
+    left = size
     while left > 0:
-        marks = [perf_counter()]
+        begin("send")
         while sender.write(stream, CHUNK) == len(CHUNK):
             continue
         batches = []
         while (out := pair.ends[0].poll_transmit(pair.now)) is not None:
             batches.append(out)
-        marks.append(perf_counter())
+        begin("receive")
         for out in batches:
             pair.ends[1].receive_datagrams(out.data, out.segment_size, pair.paths[0], pair.now)
         while data := receiver.read(stream):
             left -= len(data)
-        marks.append(perf_counter())
+        begin("acknowledge")
         pair.now += STEP
         pair.carry(1)
         pair.ends[0].handle_timer(pair.now)
-        for end in pair.ends:
-            while end.next_event() is not None:
-                continue
-        marks.append(perf_counter())
-        spent = [total + after - before for total, before, after in zip(spent, marks, marks[1:], strict=False)]
-    packets = sender.statistics().packets_sent
-    send, receive, acknowledge = (1e6 * total / packets for total in spent)
-    return CoreResult(1e6 * (aead + _aead_time()) / 2, send, receive, acknowledge, packets)
+        pair.drop_events()
+    return sender.statistics().packets_sent
+
+
+def run(megabytes: int) -> CoreResult:
+    """Move that many MB (10^6 bytes) and divide."""
+    spent = dict.fromkeys(PHASES, 0.0)
+    phase, since = PHASES[-1], perf_counter()
+
+    def begin(name: str) -> None:
+        nonlocal phase, since
+        now = perf_counter()
+        spent[phase] += now - since
+        phase, since = name, now
+
+    pair = Pair(os.urandom, os.urandom)
+    aead = aead_time()
+    since = perf_counter()
+    packets = transfer(pair, megabytes * 1_000_000, begin)
+    begin("send")
+    each = {name: 1e6 * total / packets for name, total in spent.items()}
+    return CoreResult((aead + aead_time()) / 2, each["send"], each["receive"], each["acknowledge"], packets)

@@ -1,0 +1,98 @@
+"""STT through its public adapter, on asyncio, uvloop or trio."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import anyio
+
+from benchmarks.peers.interface import Channel, Connect, Session, Task
+from stt_anyio import ByteStream, MessageStream, SessionClosedError, STTNode, STTSession
+
+SEED = b"seed of a benchmark"
+MESSAGES = ("echo", "messages")
+"""The workloads whose streams keep message boundaries."""
+
+
+def _node(name: bytes, task: Task) -> STTNode:
+    # Defaults but for what the task is about: no rationing of handshakes that all come from one address, room for its
+    # sessions and streams, and pacing where loopback is but the way to a slower link.
+    return STTNode(
+        name,
+        shared_seed=SEED,
+        bind_address="127.0.0.1",
+        max_udp_payload=task.datagram or None,
+        max_sessions=20_000,
+        max_streams=max(128, 2 * task.streams),
+        rate_limits=None,
+        pacing_on_loopback=bool(task.link),
+    )
+
+
+@asynccontextmanager
+async def serve(task: Task) -> AsyncIterator[int]:
+    async with _node(b"server", task) as node, anyio.create_task_group() as tasks:
+        if task.kind in ("handshake", "idle"):
+            tasks.start_soon(_accept, node)
+        else:
+            tasks.start_soon(node.serve, _echo_streams if task.kind == "echo" else _count_streams)
+        yield node.port
+        tasks.cancel_scope.cancel()
+
+
+async def _accept(node: STTNode) -> None:
+    async for _ in node.incoming():
+        pass
+
+
+async def _echo_streams(session: STTSession) -> None:
+    stream = await session.accept_stream()
+    async for message in stream:
+        await stream.send(message)
+
+
+async def _count_streams(session: STTSession) -> None:
+    async with anyio.create_task_group() as tasks:
+        while True:
+            try:
+                stream = await session.accept_stream()
+            except SessionClosedError:
+                return
+            tasks.start_soon(_count, stream)
+
+
+async def _count(stream: MessageStream | ByteStream) -> None:
+    count = 0
+    if isinstance(stream, MessageStream):
+        async for _ in stream:
+            count += 1
+    else:
+        async for data in stream:
+            count += len(data)
+    await stream.send(str(count).encode())
+    await stream.send_eof()
+
+
+@asynccontextmanager
+async def client(task: Task, port: int) -> AsyncIterator[Connect]:
+    mode: Any = "messages" if task.kind in MESSAGES else "bytes"
+
+    async with _node(b"client", task) as node:
+
+        async def connect() -> Session:
+            session = await node.connect(("127.0.0.1", port))
+
+            async def open_channel() -> Channel:
+                stream = await session.open_stream_when_possible(mode=mode)
+
+                async def end() -> None:
+                    async for _ in stream:
+                        pass
+
+                return Channel(stream.send, stream.receive, stream.send_eof, end)
+
+            return Session(open_channel, session.close)
+
+        yield connect
