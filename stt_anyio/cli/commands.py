@@ -253,28 +253,28 @@ class _Inbox:
             with self._progress:
                 async with _candid(session):
                     while (stream := await _next_stream(session)) is not None:
-                        await self._take(stream)
+                        if not await self._take(stream) and not session.alive:
+                            break  # its end is told, as that of the file
         except Exception as error:  # noqa: BLE001 - told, bugs too
             self._summary.fail(failure_of(error))
         finally:
             self._summary.end(session)
 
-    async def _take(self, stream: ByteStream | MessageStream) -> None:
+    async def _take(self, stream: ByteStream | MessageStream) -> bool:
+        """Take what one stream brings; False for a file that failed."""
         if not isinstance(stream, ByteStream) or stream.purpose != PURPOSE:
             stream.reset()
-            return
+            return True
         try:
             name, size = await receive_file(stream, self._directory, self._progress)
         except Failure as failure:
             self._summary.fail(failure, files=1)
-            return
-        except SessionClosedError:
-            self._summary.failed += 1
-            raise
+            return False
         self._summary.add(size)
         if not self._quiet:
             say(f"received {name}, {size:,} bytes")
         await confirm(stream)
+        return True
 
 
 async def _next_stream(session: STTSession) -> ByteStream | MessageStream | None:

@@ -47,7 +47,10 @@ def demo(arguments: argparse.Namespace, summary: Summary) -> None:
 async def _show(folder: Path, size: int, summary: Summary, *, quiet: bool) -> None:
     source, target = folder / "demo.bin", folder / "received"
     seed = secrets.token_urlsafe(24)
-    sent = await to_thread.run_sync(_prepare, source, target, size)
+    try:
+        sent = await to_thread.run_sync(_prepare, source, target, size)
+    except OSError as error:
+        raise Failure(Exit.INTEGRITY, f"can't make a file of {size} bytes in {folder}: {error.strerror}") from error
     async with _receiving(target, seed) as receiver:
         port = await receiver.port()
         if not quiet:
@@ -140,7 +143,7 @@ class _Receiver:
         if code < 0:
             return Failure(Exit.UNREACHABLE, f"the receiving process was killed by {signal.Signals(-code).name}")
         last = self._said.strip().rpartition("\n")[2].removeprefix("stt: ")
-        known = Exit(code) if code in set(Exit) else Exit.BUG
+        known = Exit(code) if code <= Exit.INTEGRITY else Exit.UNREACHABLE
         return Failure(known, f"the receiving process failed: {last or f'exit code {code}'}")
 
 

@@ -103,15 +103,16 @@ async def send_file(session: STTSession, path: Path, progress: Progress) -> int:
     """
     source = await to_thread.run_sync(Source, path)
     try:
-        opened = await session.open_stream_when_possible(purpose=PURPOSE, mode="bytes")
-        assert isinstance(opened, ByteStream)
-        async with opened as stream:
-            try:
-                await _offer(stream, source, progress)
-            except (Failure, StreamError) as error:
-                stream.reset(GIVEN_UP)  # changes nothing where the receiver has said its last word
-                failure = failure_of(error)
-                raise Failure(failure.code, f"{path}: {failure}") from error
+        stream = await session.open_stream_when_possible(purpose=PURPOSE, mode="bytes")
+        assert isinstance(stream, ByteStream)
+        try:
+            await _offer(stream, source, progress)
+        except (Failure, StreamError) as error:
+            stream.reset(GIVEN_UP)  # changes nothing where the receiver has said its last word
+            failure = failure_of(error)
+            raise Failure(failure.code, f"{path}: {failure}") from error
+        # Not if we are cancelled: an end in the middle of a file would reach the receiver before the session's does.
+        await stream.aclose()
         return source.size
     finally:
         source.close()
@@ -157,7 +158,7 @@ async def receive_file(stream: ByteStream, directory: Path, progress: Progress) 
     The sender does not know that yet: :func:`confirm` tells.
 
     :raises Failure: if it was refused, could not be stored or did not verify; the sender has been told. Or if the
-        sender gave it up. ``SessionClosedError``: if the session ended.
+        sender gave it up, or the session ended.
     """
     reader = _Reader(stream)
     named = ""
@@ -166,8 +167,9 @@ async def receive_file(stream: ByteStream, directory: Path, progress: Progress) 
         final = safe_path(directory, name)
         named = f"{name}: "
         await _store(stream, reader, await to_thread.run_sync(Part, final), size, progress)
-    except SessionClosedError:
-        raise
+    except SessionClosedError as error:
+        failure = failure_of(error)
+        raise Failure(failure.code, f"{named}{failure}") from error
     except StreamError as error:
         reason = "the other side gave the transfer up"
         if isinstance(error, StreamResetError) and error.code == GIVEN_UP:
