@@ -9,8 +9,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from stt_anyio.cli import interrupts
 from stt_anyio.cli.failure import Failure, failure_of
+from stt_anyio.cli.interrupts import Interrupted, signals
 from stt_anyio.cli.output import emit, prepare_streams
 from stt_anyio.cli.summary import Summary
 
@@ -18,13 +18,13 @@ from stt_anyio.cli.summary import Summary
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line (``sys.argv`` without its first, where none is given) as this process; the exit code."""
     prepare_streams()
-    interrupts.heed()
+    signals.heed()
     try:
         return _run(sys.argv[1:] if arguments is None else arguments)
-    except KeyboardInterrupt as again:  # while the outcome was told
-        return interrupts.outcome(again).code
+    except Interrupted as interruption:  # while the outcome was told
+        return int(interruption.failure.code)
     finally:
-        interrupts.disregard()
+        signals.disregard()
 
 
 def _run(arguments: Sequence[str]) -> int:
@@ -38,8 +38,8 @@ def _run(arguments: Sequence[str]) -> int:
         parsed.run(parsed, summary)
     except SystemExit:  # --help, --version
         wants_json = False
-    except KeyboardInterrupt as interruption:
-        summary.interrupt(interrupts.outcome(interruption))
+    except Interrupted as interruption:
+        summary.interrupt(interruption.failure)
     except Exception as error:  # noqa: BLE001 - told, bugs too
         summary.fail(failure_of(error))
     try:

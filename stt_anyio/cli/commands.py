@@ -29,10 +29,10 @@ from stt_anyio import (
     STTNode,
     STTSession,
 )
-from stt_anyio.cli import interrupts
 from stt_anyio.cli.addresses import Address, parse_address, resolve, spelled
 from stt_anyio.cli.disk import Source
 from stt_anyio.cli.failure import Exit, Failure, failure_of
+from stt_anyio.cli.interrupts import signals
 from stt_anyio.cli.names import problem_with
 from stt_anyio.cli.output import say
 from stt_anyio.cli.progress import Progress
@@ -160,7 +160,7 @@ def send(arguments: argparse.Namespace, summary: Summary) -> None:
         if paths:
             seed = shared_seed()
             addresses = resolve(host, port)
-            interrupts.run(lambda: send_files(seed, addresses, paths, arguments.timeout, summary, quiet=arguments.json))
+            signals.run(lambda: send_files(seed, addresses, paths, arguments.timeout, summary, quiet=arguments.json))
     finally:
         summary.failed = len(names) - summary.files
         if summary.files and not arguments.json:
@@ -221,7 +221,7 @@ def receive(arguments: argparse.Namespace, summary: Summary) -> None:
         raise Failure(Exit.USAGE, f"can't write to {directory}")
     inbox = _Inbox(Path(directory), summary, quiet=arguments.json)
     seed = shared_seed()
-    interrupts.run(lambda: _listen(seed, arguments.bind, arguments.port, inbox, once=arguments.once))
+    signals.run(lambda: _listen(seed, arguments.bind, arguments.port, inbox, once=arguments.once))
 
 
 async def _listen(seed: bytes, host: str, port: int, inbox: _Inbox, *, once: bool) -> None:

@@ -22,11 +22,11 @@ import anyio
 from anyio import to_thread
 from anyio.abc import Process
 
-from stt_anyio.cli import interrupts
 from stt_anyio.cli.addresses import spelled
 from stt_anyio.cli.commands import send_files
 from stt_anyio.cli.disk import digest
 from stt_anyio.cli.failure import Exit, Failure
+from stt_anyio.cli.interrupts import signals
 from stt_anyio.cli.output import say
 from stt_anyio.cli.summary import Summary
 
@@ -41,7 +41,7 @@ MAX_WORDS = 64 * 1024
 def demo(arguments: argparse.Namespace, summary: Summary) -> None:
     """Start a receiver process, send it a random file, compare the hashes, tell how it went."""
     with tempfile.TemporaryDirectory(prefix="stt-demo-") as folder:
-        interrupts.run(lambda: _show(Path(folder), arguments.size * MIB, summary, quiet=arguments.json))
+        signals.run(lambda: _show(Path(folder), arguments.size * MIB, summary, quiet=arguments.json))
 
 
 async def _show(folder: Path, size: int, summary: Summary, *, quiet: bool) -> None:
@@ -125,8 +125,6 @@ class _Receiver:
         while await self._read():
             pass
         code = await self.wait()
-        if code in (Exit.HUNG_UP, Exit.INTERRUPTED, Exit.TERMINATED):
-            await anyio.sleep(1)  # a signal of the terminal's reaches both processes: then it is ours to tell
         if code and summary.failure is None:
             raise self._failure(code)
 

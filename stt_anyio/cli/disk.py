@@ -78,10 +78,11 @@ class Source:
     def finish(self) -> bytes:
         """The hash of all that was read.
 
-        :raises Failure: if the file was written to in the meantime: what was read may be half old and half new.
+        :raises Failure: if the file was written to in the meantime: what was read may be half old and half new. Or if
+            it goes on, as the files in /proc do, whose size is said to be 0.
         """
         now = os.fstat(self._file.fileno())
-        if (now.st_size, now.st_mtime_ns) != (self._state.st_size, self._state.st_mtime_ns):
+        if (now.st_size, now.st_mtime_ns) != (self._state.st_size, self._state.st_mtime_ns) or self._file.read(1):
             raise self._changed()
         return self._digest.digest()
 
@@ -115,9 +116,12 @@ class Part:
         try:
             self._file = io.FileIO(os.open(self.path, flags, 0o666), "w")
         except FileExistsError:
-            reason = (
-                f"{self.path.name} stands in the way: another transfer of it runs, or one was killed; then remove it"
-            )
+            raise Failure(
+                Exit.INTEGRITY,
+                f"{self.path.name} stands in the way: another transfer of it runs, or one was killed; then remove it",
+            ) from None
+        except UnicodeEncodeError:
+            reason = "that name can't be written in the encoding of the receiver's system"
             raise Failure(Exit.INTEGRITY, reason) from None
         self._digest = digest()
 

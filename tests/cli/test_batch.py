@@ -87,6 +87,17 @@ def test_names_of_all_the_world_arrive(tmp_path: Path, inbox: Path) -> None:
     assert receiver.stored() == sorted(names)
 
 
+def test_a_name_that_the_receivers_system_can_not_write_is_refused(tmp_path: Path, inbox: Path) -> None:
+    source = make_file(tmp_path, "Übung.txt", 10)
+    with receiving(inbox, LC_ALL="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0") as receiver:
+        sender = stt("send", str(source), receiver.address)
+        code, _, stderr = receiver.finish()
+    assert (sender.returncode, code) == (5, 5)
+    assert "the receiver says: that name can't be written in the encoding of the receiver's system" in sender.stderr
+    assert errors(stderr) == ["stt: \\xdcbung.txt: that name can't be written in the encoding of the receiver's system"]
+    assert receiver.stored() == []
+
+
 def test_a_lost_session_ends_the_batch_and_tells_how_far_it_got(tmp_path: Path) -> None:
     sources = [make_file(tmp_path, name, 10) for name in ("a", "b", "c")]
 

@@ -109,6 +109,14 @@ def test_a_file_that_ends_early_is_a_failure_of_that_file(tmp_path: Path) -> Non
     source.close()
 
 
+def test_a_file_that_is_longer_than_it_says_is_not_cut_off_in_silence() -> None:
+    source = Source(Path("/proc/self/status"))
+    assert source.size == 0
+    with pytest.raises(Failure, match="changed while it was sent"):
+        source.finish()
+    source.close()
+
+
 def digest_of(data: bytes) -> bytes:
     made = digest()
     made.update(data)
