@@ -76,6 +76,18 @@ def test_a_signal_leaves_neither_process_nor_file(tmp_path: Path, number: signal
     assert list(tmp_path.iterdir()) == []
 
 
+def test_impatience_leaves_nothing_either(tmp_path: Path) -> None:
+    with running("demo", "--size", "256", TMPDIR=str(tmp_path)) as demo:
+        receiver = other_process(demo)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+            demo.send_signal(number)
+        code, _, stderr = outcome(demo)
+    assert code in (129, 130, 143)
+    assert stderr.count("\n") == 1
+    assert gone(receiver)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_ctrl_c_reaches_both_and_one_of_them_tells(tmp_path: Path) -> None:
     with running("demo", "--size", "256", prefix=("setsid",), TMPDIR=str(tmp_path)) as demo:
         receiver = other_process(demo)
