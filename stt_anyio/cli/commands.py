@@ -1,199 +1,287 @@
-"""``stt send`` and ``stt recv``."""
+"""``stt send`` and ``stt recv``.
+
+Rule: what can be wrong on this machine is told before anybody else is bothered, and what asks the user or waits for
+name servers is done before the event loop runs. One file that fails keeps no other from getting across.
+"""
 
 from __future__ import annotations
 
 import argparse
 import getpass
-import json
+import logging
 import os
 import sys
-import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import anyio
 
-from stt_anyio import ByteStream, STTNode, STTSession
+from stt_anyio import (
+    ByteStream,
+    CloseReason,
+    ConnectionRefusedError,
+    ConnectionTimeoutError,
+    ErrorCode,
+    MessageStream,
+    SessionClosedError,
+    STTNode,
+    STTSession,
+)
+from stt_anyio.cli.addresses import Address, parse_address, resolve, spelled
+from stt_anyio.cli.disk import Source
 from stt_anyio.cli.failure import Exit, Failure, failure_of
-from stt_anyio.cli.names import for_display
-from stt_anyio.cli.progress import Progress, say
-from stt_anyio.cli.transfer import PURPOSE, open_source, receive_file, send_file
-from stt_backends.seed import load_shared_seed
-from stt_core.errors import SessionClosedError
-from stt_core.statistics import SessionStatistics
+from stt_anyio.cli.interrupts import signals
+from stt_anyio.cli.names import problem_with
+from stt_anyio.cli.output import say
+from stt_anyio.cli.progress import Progress
+from stt_anyio.cli.summary import Summary
+from stt_anyio.cli.transfer import PURPOSE, confirm, receive_file, send_file
+from stt_backends.seed import FILE_VARIABLE, SEED_VARIABLE, load_shared_seed
+from stt_core.handshake import weak_seed_reason
 
 KEEP_ALIVE_INTERVAL = 2.0
 KEEP_ALIVE_TIMEOUT = 10.0
 """Shorter than the library's: somebody is watching a transfer."""
-
-
-class Summary:
-    """What one command moved, for its last line."""
-
-    def __init__(self) -> None:
-        self.bytes = 0
-        self.files = 0
-        self.seconds = 0.0
-        self._begun: float | None = None
-        self._statistics: SessionStatistics | None = None
-
-    def begin(self) -> None:
-        """The clock runs while a session lives."""
-        if self._begun is None:
-            self._begun = time.monotonic()
-
-    def add(self, size: int) -> None:
-        """One more file is across."""
-        self.files += 1
-        self.bytes += size
-
-    def end(self, session: STTSession) -> None:
-        """Note the session's figures."""
-        if self._begun is not None:
-            self.seconds += time.monotonic() - self._begun
-            self._begun = None
-        self._statistics = session.statistics()
-
-    @property
-    def rate(self) -> float:
-        """MB (10^6 bytes) a second."""
-        return self.bytes / self.seconds / 1e6 if self.seconds else 0.0
-
-    def as_json(self, *, ok: bool, error: str | None = None, **more: Any) -> str:
-        """The one line on stdout that ``--json`` ends with."""
-        statistics = self._statistics
-        record: dict[str, Any] = {
-            "ok": ok,
-            "bytes": self.bytes,
-            "files": self.files,
-            "seconds": round(self.seconds, 6),
-            "mb_s": round(self.rate, 3),
-            "transport": "udp",
-            "loss": round(statistics.loss, 6) if statistics else None,
-            "rtt_ms": round(statistics.rtt * 1000, 3) if statistics else None,
-            **more,
-        }
-        if error is not None:
-            record["error"] = error
-        return json.dumps(record)
-
-    def __str__(self) -> str:
-        return f"{self.files} file(s), {self.bytes:,} bytes in {self.seconds:.2f} s, {self.rate:.1f} MB/s"
+GOODBYE_PATIENCE = 1.0
+"""Seconds that an interrupted command waits for the peer to hear of it."""
 
 
 def shared_seed() -> bytes:
-    """The seed from the environment, a file or, on a terminal, a prompt; never from the command line."""
-    prompt = (lambda: getpass.getpass("shared seed: ")) if sys.stdin.isatty() else None
-    return load_shared_seed(os.environ, prompt)
+    """The seed from the environment, a file or, on a terminal, a prompt; never from the command line.
+
+    :raises Failure: or ``ConfigurationError`` if there is none.
+    """
+    prompt = _typed_seed if sys.stdin is not None and sys.stdin.isatty() else None
+    if prompt is None and not os.environ.get(SEED_VARIABLE) and not os.environ.get(FILE_VARIABLE):
+        raise Failure(
+            Exit.USAGE,
+            f"no shared seed: set {SEED_VARIABLE} to it, or {FILE_VARIABLE} to the name of a file that holds it; both "
+            "sides need the same one",
+        )
+    warnings = logging.StreamHandler(sys.stderr)
+    warnings.setFormatter(logging.Formatter("stt: warning: %(message)s"))
+    logger = logging.getLogger("stt.seed")
+    logger.addHandler(warnings)
+    try:
+        seed = load_shared_seed(os.environ, prompt)
+    finally:
+        logger.removeHandler(warnings)
+    weakness = weak_seed_reason(seed)
+    if weakness is not None:
+        say(f"stt: warning: the shared seed is weak: {weakness}")
+    return seed
 
 
-def _node(seed: bytes, **settings: Any) -> STTNode:
-    return STTNode(
+def _typed_seed() -> str:
+    typed = None
+    try:
+        typed = getpass.getpass("shared seed: ")
+    except EOFError:
+        raise Failure(Exit.USAGE, "no seed was typed") from None
+    except UnicodeDecodeError:  # which carries what was typed
+        raise Failure(Exit.USAGE, "what was typed is not text") from None
+    finally:
+        if typed is None and sys.stderr.isatty():
+            print(file=sys.stderr)  # end the line of the prompt
+    return typed
+
+
+# --- sessions
+
+
+@asynccontextmanager
+async def _node(seed: bytes, **settings: Any) -> AsyncIterator[STTNode]:
+    node = STTNode(
         shared_seed=seed,
         keep_alive_interval=KEEP_ALIVE_INTERVAL,
         keep_alive_timeout=KEEP_ALIVE_TIMEOUT,
         **settings,
     )
+    try:
+        node.start()
+    except OSError as error:  # a port in use, or reserved; an address that isn't ours
+        raise Failure(Exit.USAGE, error.strerror or str(error)) from error
+    try:
+        yield node
+    finally:
+        await node.stop()
 
 
-def parse_address(text: str) -> tuple[str, int]:
-    """``HOST:PORT`` or ``[IPV6]:PORT``.
+@asynccontextmanager
+async def _connected(seed: bytes, addresses: Sequence[Address], timeout: float) -> AsyncIterator[STTSession]:
+    """A session with the first of ``addresses`` where anybody answers, closed at the end.
 
-    :raises Failure: if it is neither.
+    :raises Failure: or ``STTError``: what was wrong with the first, if nobody does.
     """
-    host, _, port = text.rpartition(":")
-    host = host.removeprefix("[").removesuffix("]")
-    if not host or not port.isascii() or not port.isdigit() or not 0 < int(port) < 65536:
-        raise Failure(Exit.USAGE, f"the address is {for_display(text)!r}, expected HOST:PORT")
-    return host, int(port)
+    failures: list[Failure] = []
+    for address in addresses:
+        async with AsyncExitStack() as stack:
+            try:
+                node = await stack.enter_async_context(
+                    _node(seed, bind_address="::" if ":" in address[0] else "0.0.0.0")
+                )
+                session = await node.connect(address, timeout=timeout)
+            except (ConnectionRefusedError, ConnectionTimeoutError) as error:
+                failures.append(Failure(Exit.UNREACHABLE, f"can't reach {spelled(*address[:2])}: {error}"))
+                failures[-1].__cause__ = error
+                continue
+            except Failure as failure:
+                failures.append(failure)
+                continue
+            async with _candid(session):
+                yield session
+            return
+    raise failures[0]
 
 
-async def send(arguments: argparse.Namespace, summary: Summary) -> None:
+@asynccontextmanager
+async def _candid(session: STTSession) -> AsyncIterator[None]:
+    """Close ``session`` at the end; where the end is cancellation, which here means a signal, the peer is told so."""
+    async with session:
+        try:
+            yield
+        except anyio.get_cancelled_exc_class():
+            with anyio.move_on_after(GOODBYE_PATIENCE, shield=True):
+                await session.close(ErrorCode.CANCELLED, "interrupted", linger=0)
+            raise
+
+
+# --- sending
+
+
+def send(arguments: argparse.Namespace, summary: Summary) -> None:
     """``stt send``: every file in turn over one session; each counts only when the receiver has stored it."""
     host, port = parse_address(arguments.address)
-    paths = [Path(name) for name in arguments.files]
-    for path in paths:  # before anybody is bothered
-        open_source(path)[0].close()
-    await send_files(shared_seed(), (host, port), paths, arguments.timeout, summary, quiet=arguments.json)
+    names: list[str] = arguments.files
+    try:
+        paths = _sendable(names, summary)
+        if paths:
+            seed = shared_seed()
+            addresses = resolve(host, port)
+            signals.run(lambda: send_files(seed, addresses, paths, arguments.timeout, summary, quiet=arguments.json))
+    finally:
+        summary.failed = len(names) - summary.files
+        if summary.files and not arguments.json:
+            say(f"sent {summary}")
+
+
+def _sendable(names: Sequence[str], summary: Summary) -> list[Path]:
+    """Those of the files that can be sent, as far as this side can tell; what is wrong with the others is told."""
+    sendable: dict[str, Path] = {}
+    for path in map(Path, names):
+        try:
+            Source(path).close()
+            _check_name(path, sendable)
+        except Failure as failure:
+            summary.fail(failure)
+        else:
+            sendable[path.name] = path
+    return list(sendable.values())
+
+
+def _check_name(path: Path, others: Mapping[str, Path]) -> None:
+    problem = problem_with(path.name)
+    if problem is not None:
+        raise Failure(Exit.INTEGRITY, f"{path} can't be sent under its name: {problem}")
+    if path.name in others:
+        raise Failure(Exit.USAGE, f"{path} would get into the way of {others[path.name]}, which has the same name")
 
 
 async def send_files(
-    seed: bytes, address: tuple[str, int], paths: list[Path], timeout: float, summary: Summary, *, quiet: bool
+    seed: bytes, addresses: Sequence[Address], paths: Sequence[Path], timeout: float, summary: Summary, *, quiet: bool
 ) -> None:
-    """Connect, send, close."""
-    any_address = "::" if ":" in address[0] else "0.0.0.0"
-    async with _node(seed, bind_address=any_address) as node:
-        session = await node.connect(address, timeout=timeout)
-        async with session:
-            summary.begin()
-            try:
-                with Progress(wanted=not quiet) as progress:
-                    for path in paths:
+    """Connect, send what can be sent, close.
+
+    :raises Failure: or ``STTError`` if the session can't be made, or ends; what fails one file is told to ``summary``.
+    """
+    async with _connected(seed, addresses, timeout) as session:
+        summary.begin()
+        try:
+            with Progress(wanted=not quiet) as progress:
+                for path in paths:
+                    try:
                         summary.add(await send_file(session, path, progress))
-            finally:
-                summary.end(session)
-    if not quiet:
-        say(f"sent {summary}")
+                    except Failure as failure:
+                        summary.fail(failure)
+        finally:
+            summary.end(session)
 
 
-async def receive(arguments: argparse.Namespace, summary: Summary) -> None:
+# --- receiving
+
+
+def receive(arguments: argparse.Namespace, summary: Summary) -> None:
     """``stt recv``: store what is sent until interrupted, or with ``--once`` until one session is over."""
-    directory = Path(arguments.directory)
-    if not await anyio.Path(directory).is_dir():
+    directory: str = arguments.directory
+    if not os.path.isdir(directory):
         raise Failure(Exit.USAGE, f"{directory} is not a directory")
-    async with _node(shared_seed(), bind_address=arguments.bind, port=arguments.port) as node:
+    if not os.access(directory, os.W_OK | os.X_OK):
+        raise Failure(Exit.USAGE, f"can't write to {directory}")
+    inbox = _Inbox(Path(directory), summary, quiet=arguments.json)
+    seed = shared_seed()
+    signals.run(lambda: _listen(seed, arguments.bind, arguments.port, inbox, once=arguments.once))
+
+
+async def _listen(seed: bytes, host: str, port: int, inbox: _Inbox, *, once: bool) -> None:
+    limit = {"max_sessions": 1} if once else {}
+    async with _node(seed, bind_address=host, port=port, **limit) as node:
         node.on_session_closed(
             lambda session_id, reason: None if session_id else say("refused a peer that holds another seed")
         )
-        say(f"listening on {arguments.bind}:{node.port}")
-        if arguments.once:
-            session = await node.accept()
-            async with session:
-                await _take_all(session, directory, summary, quiet=arguments.json)
-            return
-
-        async def handle(session: STTSession) -> None:
-            try:
-                await _take_all(session, directory, summary, quiet=arguments.json)
-            except Exception as error:
-                failure = failure_of(error)
-                if failure is None:
-                    raise
-                say(f"stt: {failure}")
-
-        await node.serve(handle)
+        say(f"listening on {spelled(host, node.port)}")
+        if once:
+            await inbox.take_all(await node.accept())
+        else:
+            await node.serve(inbox.take_all)
 
 
-async def _take_all(session: STTSession, directory: Path, summary: Summary, *, quiet: bool) -> None:
-    """Every file of one session, one at a time; the first that fails is reported when the session is over."""
-    summary.begin()
-    failure: Failure | None = None
+class _Inbox:
+    """The directory that files are stored in, by any number of sessions at once."""
+
+    def __init__(self, directory: Path, summary: Summary, *, quiet: bool) -> None:
+        self._directory = directory
+        self._summary = summary
+        self._quiet = quiet
+        self._progress = Progress(wanted=not quiet)
+
+    async def take_all(self, session: STTSession) -> None:
+        """Every file of one session, one at a time; what goes wrong is told, and is no end to other sessions."""
+        self._summary.begin()
+        try:
+            with self._progress:
+                async with _candid(session):
+                    while (stream := await _next_stream(session)) is not None:
+                        if not await self._take(stream) and not session.alive:
+                            break  # its end is told, as that of the file
+        except Exception as error:  # noqa: BLE001 - told, bugs too
+            self._summary.fail(failure_of(error))
+        finally:
+            self._summary.end(session)
+
+    async def _take(self, stream: ByteStream | MessageStream) -> bool:
+        """Take what one stream brings; False for a file that failed."""
+        if not isinstance(stream, ByteStream) or stream.purpose != PURPOSE:
+            stream.reset()
+            return True
+        try:
+            name, size = await receive_file(stream, self._directory, self._progress)
+        except Failure as failure:
+            self._summary.fail(failure, files=1)
+            return False
+        self._summary.add(size)
+        if not self._quiet:
+            say(f"received {name}, {size:,} bytes")
+        await confirm(stream)
+        return True
+
+
+async def _next_stream(session: STTSession) -> ByteStream | MessageStream | None:
+    """The next stream; None where the peer has closed the session in good order."""
     try:
-        with Progress(wanted=not quiet) as progress:
-            while True:
-                try:
-                    stream = await session.accept_stream()
-                except SessionClosedError as error:
-                    _check_end(error)
-                    break
-                if not isinstance(stream, ByteStream) or stream.purpose != PURPOSE:
-                    stream.reset()
-                    continue
-                try:
-                    name, size = await receive_file(stream, directory, progress)
-                except Failure as error:
-                    failure = failure or error
-                    continue
-                summary.add(size)
-                if not quiet:
-                    say(f"received {for_display(name)}, {size:,} bytes")
-    finally:
-        summary.end(session)
-    if failure is not None:
-        raise failure
-    await anyio.lowlevel.checkpoint()
-
-
-def _check_end(error: SessionClosedError) -> None:
-    if error.reason != "graceful":
-        raise error
+        return await session.accept_stream()
+    except SessionClosedError as error:
+        if error.reason != CloseReason.GRACEFUL or error.code != ErrorCode.NO_ERROR:
+            raise
+        return None

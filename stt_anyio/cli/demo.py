@@ -1,4 +1,7 @@
-"""``stt demo``: two nodes in two processes on this machine, a seed made up on the spot, a file across."""
+"""``stt demo``: two nodes in two processes on this machine, a seed made up on the spot, a file across.
+
+Rule: whatever happens, the other process and the files are gone at the end.
+"""
 
 from __future__ import annotations
 
@@ -7,75 +10,153 @@ import hashlib
 import os
 import re
 import secrets
+import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import anyio
 from anyio import to_thread
+from anyio.abc import Process
 
-from stt_anyio.cli.commands import Summary, send_files
+from stt_anyio.cli.addresses import spelled
+from stt_anyio.cli.commands import send_files
+from stt_anyio.cli.disk import digest
 from stt_anyio.cli.failure import Exit, Failure
-from stt_anyio.cli.progress import say
+from stt_anyio.cli.interrupts import signals
+from stt_anyio.cli.output import say
+from stt_anyio.cli.summary import Summary
 
+HOST = "127.0.0.1"
 MIB = 1024 * 1024
 PATIENCE = 30.0
+"""Seconds for what takes the other process a moment."""
+MAX_WORDS = 64 * 1024
+"""Characters kept of what the other process said last."""
 
 
-async def demo(arguments: argparse.Namespace, summary: Summary) -> None:
+def demo(arguments: argparse.Namespace, summary: Summary) -> None:
     """Start a receiver process, send it a random file, compare the hashes, tell how it went."""
-    seed = secrets.token_urlsafe(24)
     with tempfile.TemporaryDirectory(prefix="stt-demo-") as folder:
-        source = Path(folder, "demo.bin")
-        target = Path(folder, "received")
-        sent_hash = await to_thread.run_sync(_prepare, source, target, arguments.size * MIB)
-        command = [sys.executable, "-m", "stt_anyio", "recv", str(target)]
-        command += ["--bind", "127.0.0.1", "--port", "0", "--once", "--json"]
-        environment = {**os.environ, "STT_SHARED_SEED": seed}
-        async with await anyio.open_process(command, env=environment, stdin=subprocess.DEVNULL) as receiver:
-            try:
-                port = await _listening_port(receiver)
-                if not arguments.json:
-                    say(f"process {receiver.pid} receives on 127.0.0.1:{port}, process {os.getpid()} sends")
-                await send_files(seed.encode(), ("127.0.0.1", port), [source], PATIENCE, summary, quiet=arguments.json)
-                with anyio.fail_after(PATIENCE):
-                    await receiver.wait()
-            finally:
-                if receiver.returncode is None:
-                    receiver.kill()
-        received_hash = await to_thread.run_sync(_hash, target / source.name)
-    if received_hash != sent_hash or receiver.returncode:
-        raise Failure(Exit.INTEGRITY, f"the receiver has {received_hash}, the sender {sent_hash}")
-    if not arguments.json:
-        say(f"both sides have BLAKE2b {sent_hash}")
+        signals.run(lambda: _show(Path(folder), arguments.size * MIB, summary, quiet=arguments.json))
 
 
-async def _listening_port(receiver: anyio.abc.Process) -> int:
-    """What the receiver says on stderr once it is bound."""
-    said = ""
-    if receiver.stderr is not None:
-        async for data in receiver.stderr:
-            said += data.decode(errors="replace")
-            if found := re.search(r"listening on .*:(\d+)\n", said):
-                return int(found[1])
-    raise Failure(Exit.UNREACHABLE, f"the receiving process ended at once: {said.strip()}")
+async def _show(folder: Path, size: int, summary: Summary, *, quiet: bool) -> None:
+    source, target = folder / "demo.bin", folder / "received"
+    seed = secrets.token_urlsafe(24)
+    try:
+        sent = await to_thread.run_sync(_prepare, source, target, size)
+    except OSError as error:
+        raise Failure(Exit.INTEGRITY, f"can't make a file of {size} bytes in {folder}: {error.strerror}") from error
+    async with _receiving(target, seed) as receiver:
+        port = await receiver.port()
+        if not quiet:
+            say(f"process {receiver.pid} receives on {spelled(HOST, port)}, process {os.getpid()} sends")
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(receiver.insist_on_success, summary)
+            await send_files(seed.encode(), [(HOST, port)], [source], PATIENCE, summary, quiet=quiet)
+            with anyio.move_on_after(PATIENCE) as waiting:
+                await receiver.wait()
+            if waiting.cancelled_caught:
+                raise Failure(Exit.UNREACHABLE, f"the receiving process has not ended after {PATIENCE:g} s")
+    if summary.failure is not None:
+        return
+    received = await to_thread.run_sync(_hash, target / source.name)
+    if received != sent:
+        raise Failure(Exit.INTEGRITY, f"the receiver has BLAKE2b {received}, the sender {sent}")
+    if not quiet:
+        say(f"sent {summary}")
+        say(f"both sides have BLAKE2b {sent}")
+
+
+@asynccontextmanager
+async def _receiving(directory: Path, seed: str) -> AsyncIterator[_Receiver]:
+    """``stt recv`` in a process of its own, which is killed at the end if it still runs."""
+    command = [sys.executable, "-P", "-m", "stt_anyio", "recv", str(directory), "--bind", HOST, "--once", "--json"]
+    environment = os.environ | {
+        "STT_SHARED_SEED": seed,
+        # It finds its modules where this process found them, wherever we stand.
+        "PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path)),
+    }
+    try:
+        process = await anyio.open_process(
+            command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+        )
+    except OSError as error:
+        raise Failure(Exit.UNREACHABLE, f"can't start the receiving process: {error.strerror}") from error
+    async with process:
+        yield _Receiver(process)
+
+
+class _Receiver:
+    """The other process. Its words are read by one caller at a time: first :meth:`port`, then the end."""
+
+    def __init__(self, process: Process) -> None:
+        self._process = process
+        self._said = ""
+
+    @property
+    def pid(self) -> int:
+        """Its number."""
+        return self._process.pid
+
+    async def wait(self) -> int:
+        """Its exit code, once it has ended; negative for a signal."""
+        return await self._process.wait()
+
+    async def port(self) -> int:
+        """Where it listens, once it does.
+
+        :raises Failure: if it ends before.
+        """
+        while not (found := re.search(r"listening on .*:(\d+)\n", self._said)):
+            if not await self._read():
+                raise self._failure(await self.wait())
+        return int(found[1])
+
+    async def insist_on_success(self, summary: Summary) -> None:
+        """Wait for its end.
+
+        :raises Failure: if it fails, and ``summary`` doesn't know yet.
+        """
+        while await self._read():
+            pass
+        code = await self.wait()
+        if code and summary.failure is None:
+            raise self._failure(code)
+
+    async def _read(self) -> bool:
+        assert self._process.stderr is not None
+        try:
+            words = await self._process.stderr.receive()
+        except anyio.EndOfStream:
+            return False
+        self._said = (self._said + words.decode(errors="replace"))[-MAX_WORDS:]
+        return True
+
+    def _failure(self, code: int) -> Failure:
+        if code < 0:
+            return Failure(Exit.UNREACHABLE, f"the receiving process was killed by {signal.Signals(-code).name}")
+        last = self._said.strip().rpartition("\n")[2].removeprefix("stt: ")
+        known = Exit(code) if code <= Exit.INTEGRITY else Exit.UNREACHABLE
+        return Failure(known, f"the receiving process failed: {last or f'exit code {code}'}")
 
 
 def _prepare(source: Path, target: Path, size: int) -> str:
+    """A directory to receive in, and a file to send; its hash."""
     target.mkdir()
-    return _make(source, size)
-
-
-def _make(path: Path, size: int) -> str:
-    with path.open("wb") as file:
+    made = digest()
+    with source.open("wb") as file:
         for start in range(0, size, MIB):
-            file.write(os.urandom(min(MIB, size - start)))
-    return _hash(path)
+            data = os.urandom(min(MIB, size - start))
+            made.update(data)
+            file.write(data)
+    return made.hexdigest()
 
 
 def _hash(path: Path) -> str:
-    if not path.is_file():
-        return "no file"
     with path.open("rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=32)).hexdigest()
+        return hashlib.file_digest(file, digest).hexdigest()

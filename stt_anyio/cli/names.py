@@ -21,25 +21,35 @@ def for_display(text: str) -> str:
 
 
 def _harmless(char: str) -> bool:
-    return char == " " or unicodedata.category(char)[0] not in "CZ"
+    # Spaces of all kinds are: some systems put odd ones into the names of screenshots.
+    category = unicodedata.category(char)
+    return category == "Zs" or category[0] not in "CZ"
+
+
+def problem_with(name: str) -> str | None:
+    """Why a file can't be stored under ``name``; None where it can.
+
+    It can't if the name is anything but one plain component (no separators of any system, no ``..``, no control or
+    invisible characters, no device names, nothing hidden behind a trailing dot or space).
+    """
+    stem = name.split(".", maxsplit=1)[0].rstrip().lower()
+    if not name or name in (".", "..") or any(char in name for char in '/\\:*?"<>|') or not all(map(_harmless, name)):
+        return "it is not one plain file name"
+    if name.startswith(("-", "~")) or name.strip() != name or name.endswith((".", ".part")):
+        return "it begins or ends in a way that systems or shells treat specially"
+    if stem in _DEVICES:
+        return "it names a device"
+    if len(name.encode()) > MAX_NAME:
+        return f"it is longer than {MAX_NAME} bytes"
+    return None
 
 
 def safe_path(directory: Path, name: str) -> Path:
     """Where a file called ``name`` by the peer is stored in ``directory``.
 
-    :raises Failure: if the name is anything but one plain component (no separators of any system, no ``..``, no
-        control or invisible characters, no device names, nothing hidden behind a trailing dot or space).
+    :raises Failure: if there is a :func:`problem_with` the name.
     """
-    shown = for_display(name)[:200]
-    stem = name.split(".", maxsplit=1)[0].rstrip().lower()
-    if not name or name in (".", "..") or any(char in name for char in '/\\:*?"<>|') or not all(map(_harmless, name)):
-        problem = "it is not one plain file name"
-    elif name.startswith(("-", "~", " ")) or name.endswith((".", " ", ".part")):
-        problem = "it begins or ends in a way that systems or shells treat specially"
-    elif stem in _DEVICES:
-        problem = "it names a device"
-    elif len(name.encode()) > MAX_NAME:
-        problem = f"it is longer than {MAX_NAME} bytes"
-    else:
-        return directory / name
-    raise Failure(Exit.INTEGRITY, f"refused the file name '{shown}': {problem}")
+    problem = problem_with(name)
+    if problem is not None:
+        raise Failure(Exit.INTEGRITY, f"refused the file name '{for_display(name)[:200]}': {problem}")
+    return directory / name

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Self
 
@@ -10,54 +12,60 @@ from stt_anyio.cli.names import for_display
 
 
 class Progress:
-    """A bar with rate and time left per file, or nothing at all. Needs rich; without it there is no bar."""
+    """A bar with rate and time left for each file under way, or nothing at all. Needs rich; without it there is no bar.
+
+    One serves any number of sessions at once: each holds it in a ``with`` of its own.
+    """
 
     def __init__(self, *, wanted: bool = True) -> None:
-        self._bar: Any = None
-        if wanted and sys.stderr.isatty():
-            self._bar = _bar()
+        self._bars: Any = _bars() if wanted and sys.stderr.isatty() else None
+        self._users = 0
 
     def __enter__(self) -> Self:
-        if self._bar is not None:
-            self._bar.start()
+        if self._bars is not None and not self._users:
+            self._bars.start()
+        self._users += 1
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._bar is not None:
-            self._bar.stop()
+        self._users -= 1
+        if self._bars is not None and not self._users:
+            self._bars.stop()
 
-    def begin(self, name: str, size: int) -> int:
-        """Show a file; returns what :meth:`advance` takes."""
-        if self._bar is None:
-            return 0
-        from rich.markup import escape
+    @contextmanager
+    def file(self, name: str, size: int) -> Iterator[Callable[[int], None]]:
+        """A bar for a file of ``size`` bytes; gives what to call with the number of bytes that are done in addition."""
+        bars = self._bars
+        if bars is None:
+            yield lambda _: None
+            return
+        task = bars.add_task(for_display(name), total=size)
+        try:
+            yield lambda done: bars.advance(task, done)
+        finally:
+            bars.remove_task(task)
 
-        return int(self._bar.add_task(escape(for_display(name)), total=size))
 
-    def advance(self, task: int, size: int) -> None:
-        """``size`` more bytes are done."""
-        if self._bar is not None:
-            self._bar.advance(task, size)
-
-
-def _bar() -> Any:
+def _bars() -> Any:
     try:
         from rich import progress
         from rich.console import Console
+        from rich.table import Column
     except ImportError:
         return None
+    console = Console(stderr=True)
+    if not console.is_interactive:  # a terminal that can't redraw a line
+        return None
     return progress.Progress(
-        progress.TextColumn("{task.description}"),
+        progress.TextColumn("{task.description}", markup=False, table_column=Column(ratio=1, no_wrap=True)),
         progress.BarColumn(),
         progress.DownloadColumn(binary_units=True),
         progress.TransferSpeedColumn(),
         progress.TimeRemainingColumn(),
-        console=Console(stderr=True),
+        console=console,
+        transient=True,  # what is done is told by a line that stays
+        redirect_stdout=False,
+        expand=True,
     )
-
-
-def say(text: str) -> None:
-    """A line for people, on stderr."""
-    print(text, file=sys.stderr, flush=True)

@@ -1,7 +1,8 @@
 """Files over a session: one byte stream each, verified end to end.
 
 Rule: nothing stands under its final name before it is whole, verified and on disk, and the sender believes only the
-receiver's explicit word that it is. Memory is flat: disk and network are kept in step by flow control.
+receiver's explicit word that it is. Memory is flat: disk and network are kept in step by flow control. A file that
+fails is over, on both sides and for both; the session goes on to the next.
 
 On the stream, each JSON text behind its length (u32)::
 
@@ -11,28 +12,31 @@ On the stream, each JSON text behind its length (u32)::
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import anyio
 from anyio import to_thread
 
-from stt_anyio import ByteStream, STTSession
-from stt_anyio.cli.failure import Exit, Failure
+from stt_anyio import ByteStream, StreamResetError, STTSession
+from stt_anyio.cli.disk import DIGEST_SIZE, Part, Source
+from stt_anyio.cli.failure import Exit, Failure, failure_of
 from stt_anyio.cli.names import for_display, safe_path
 from stt_anyio.cli.progress import Progress
-from stt_core.errors import StreamError
+from stt_core.errors import SessionClosedError, StreamError
 
 CHUNK = 1024 * 1024
 """Bytes read, written and hashed at once, in a worker thread."""
-DIGEST_SIZE = 32
 MAX_JSON = 64 * 1024
+MAX_SHOWN = 500
+"""Characters of the peer's reasons that are shown."""
+MAX_SIZE = 2**63 - 1
+"""Bytes: what file systems count to."""
 PURPOSE = "stt.file"
-REFUSED = 0x100
-"""Stream code: the receiver won't take any more of this file; its reason is on the stream."""
+GIVEN_UP = 0x101
+"""Stream code: the sender can't finish this file."""
 
 
 class _Reader:
@@ -76,7 +80,7 @@ class _Reader:
             raise Failure(Exit.INTEGRITY, f"a record of {size} bytes, expected at most {MAX_JSON}: not our protocol")
         try:
             record = json.loads(await self.exactly(size))
-        except ValueError:
+        except (ValueError, RecursionError):
             record = None
         if not isinstance(record, dict):
             raise Failure(Exit.INTEGRITY, "a record that is no JSON object: not our protocol")
@@ -91,67 +95,57 @@ async def _tell(stream: ByteStream, **record: Any) -> None:
 # --- sending
 
 
-def open_source(path: Path) -> tuple[BinaryIO, int]:
-    """The file to send and its size in bytes.
-
-    :raises Failure: if it is not a regular file that can be read.
-    """
-    try:
-        file = path.open("rb")
-    except OSError as error:
-        raise Failure(Exit.USAGE, f"can't read {path}: {error.strerror}") from error
-    if not path.is_file():
-        file.close()
-        raise Failure(Exit.USAGE, f"{path} is not a regular file")
-    return file, os.fstat(file.fileno()).st_size
-
-
 async def send_file(session: STTSession, path: Path, progress: Progress) -> int:
-    """Send one file and wait for the receiver's word that it is stored; returns its size.
+    """Send one file and wait for the receiver's word that it is stored; returns its size in bytes.
 
-    :raises Failure: if the receiver refused it or could not store it, or the file changed under our hands.
+    :raises Failure: if the receiver refused it or could not store it, or the file can't be read or changed under our
+        hands. ``SessionClosedError``: if the session ended.
     """
-    file, size = open_source(path)
-    with file:
-        stream = session.open_byte_stream(purpose=PURPOSE)
-        reader = _Reader(stream)
+    source = await to_thread.run_sync(Source, path)
+    try:
+        stream = await session.open_stream_when_possible(purpose=PURPOSE, mode="bytes")
+        assert isinstance(stream, ByteStream)
         try:
-            await _tell(stream, name=path.name, size=size)
-            _expect(await reader.record(), "accept")
-            await _send_body(stream, file, size, progress.begin(path.name, size), progress)
-            await stream.send_eof()
-        except StreamError:
-            # The receiver stopped reading: its reason comes on the stream.
-            _expect(await reader.record(), "done")
-            raise
-        _expect(await reader.record(), "done")
+            await _offer(stream, source, progress)
+        except (Failure, StreamError) as error:
+            stream.reset(GIVEN_UP)  # changes nothing where the receiver has said its last word
+            failure = failure_of(error)
+            raise Failure(failure.code, f"{path}: {failure}") from error
+        # Not if we are cancelled: an end in the middle of a file would reach the receiver before the session's does.
         await stream.aclose()
-        return size
+        return source.size
+    finally:
+        source.close()
 
 
-async def _send_body(stream: ByteStream, file: BinaryIO, size: int, task: int, progress: Progress) -> None:
-    digest = hashlib.blake2b(digest_size=DIGEST_SIZE)
+async def _offer(stream: ByteStream, source: Source, progress: Progress) -> None:
+    reader = _Reader(stream)
+    try:
+        await _tell(stream, name=source.path.name, size=source.size)
+        _expect(await reader.record(), "accept")
+        with progress.file(source.path.name, source.size) as advance:
+            await _send_body(stream, source, advance)
+        await stream.send_eof()
+    except StreamError:
+        # The receiver stopped reading: its reason comes on the stream.
+        _expect(await reader.record(), "done")
+        raise
+    _expect(await reader.record(), "done")
 
-    def read(most: int) -> bytes:
-        data = file.read(most)
-        digest.update(data)
-        return data
 
-    left = size
+async def _send_body(stream: ByteStream, source: Source, advance: Callable[[int], None]) -> None:
+    left = source.size
     while left:
-        data = await to_thread.run_sync(read, min(CHUNK, left))
-        if not data:
-            stream.reset(REFUSED)
-            raise Failure(Exit.INTEGRITY, f"{file.name} became shorter while it was sent")
+        data = await to_thread.run_sync(source.read, min(CHUNK, left))
         await stream.send(data)
         left -= len(data)
-        progress.advance(task, len(data))
-    await stream.send(digest.digest())
+        advance(len(data))
+    await stream.send(source.finish())
 
 
 def _expect(record: dict[str, Any], word: str) -> None:
     if record.get(word) is not True:
-        reason = for_display(str(record.get("error", "no reason given")))
+        reason = for_display(str(record.get("error", "no reason given")))[:MAX_SHOWN]
         raise Failure(Exit.INTEGRITY, f"the receiver says: {reason}")
 
 
@@ -159,96 +153,84 @@ def _expect(record: dict[str, Any], word: str) -> None:
 
 
 async def receive_file(stream: ByteStream, directory: Path, progress: Progress) -> tuple[str, int]:
-    """Take the file offered on ``stream``; returns its name and size once it is stored.
+    """Take the file offered on ``stream``; returns its name and size in bytes once it is stored.
 
-    :raises Failure: if it was refused, could not be stored or did not verify; the sender has been told.
+    The sender does not know that yet: :func:`confirm` tells.
+
+    :raises Failure: if it was refused, could not be stored or did not verify; the sender has been told. Or if the
+        sender gave it up, or the session ended.
     """
     reader = _Reader(stream)
+    named = ""
     try:
-        return await _receive(stream, reader, directory, progress)
+        name, size = _offered(await reader.record())
+        final = safe_path(directory, name)
+        named = f"{name}: "
+        await _store(stream, reader, await to_thread.run_sync(Part, final), size, progress)
+    except SessionClosedError as error:
+        failure = failure_of(error)
+        raise Failure(failure.code, f"{named}{failure}") from error
+    except StreamError as error:
+        reason = "the other side gave the transfer up"
+        if isinstance(error, StreamResetError) and error.code == GIVEN_UP:
+            reason = "the sender gave it up: it changed there while it was sent, or can't be read"
+        stream.reset()
+        raise Failure(Exit.INTEGRITY, named + reason) from error
     except (Failure, OSError) as error:
-        if isinstance(error, ConnectionError):
-            raise
         failure = error if isinstance(error, Failure) else _disk_failure(error)
-        await _tell(stream, error=str(failure))
-        await stream.send_eof()
-        if stream.session.alive:
-            stream.session.core.stop_stream(stream.stream_id, REFUSED)
-            stream.session.kick()
-        raise failure from error
+        await _say_last(stream, error=str(failure))
+        raise Failure(failure.code, f"{named}{failure}") from error
+    return name, size
+
+
+async def confirm(stream: ByteStream) -> None:
+    """Tell the sender that its file is stored."""
+    await _say_last(stream, done=True)
+
+
+async def _say_last(stream: ByteStream, **record: Any) -> None:
+    try:
+        await _tell(stream, **record)
+    except StreamError:
+        stream.reset()  # nobody wants to know
+    # What was said still arrives, and the sender is told that nothing more will be read.
+    await stream.aclose()
 
 
 def _disk_failure(error: OSError) -> Failure:
     return Failure(Exit.INTEGRITY, f"can't store the file: {error.strerror or error}")
 
 
-async def _receive(stream: ByteStream, reader: _Reader, directory: Path, progress: Progress) -> tuple[str, int]:
-    offer = await reader.record()
+def _offered(offer: dict[str, Any]) -> tuple[str, int]:
     name, size = offer.get("name"), offer.get("size")
-    if not isinstance(name, str) or type(size) is not int or size < 0:
+    if not isinstance(name, str) or type(size) is not int or not 0 <= size <= MAX_SIZE:
         raise Failure(Exit.INTEGRITY, "an offer without a name and a size: not our protocol")
-    final = safe_path(directory, name)
-    if await to_thread.run_sync(os.path.lexists, final):
-        raise Failure(Exit.INTEGRITY, f"{name} exists already in the receiver's directory; move it, or rename yours")
-    part = final.with_name(final.name + ".part")
-    # O_EXCL: never write through a link or into a file that another transfer holds.
-    try:
-        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    except FileExistsError:
-        reason = f"{part.name} stands in the way: another transfer of it runs, or one was killed; then remove it"
-        raise Failure(Exit.INTEGRITY, reason) from None
-    try:
-        with os.fdopen(descriptor, "wb", buffering=0) as file:
-            await _tell(stream, accept=True)
-            await _store(reader, file, size, progress.begin(name, size), progress)
-            await reader.end()
-            await to_thread.run_sync(os.fsync, file.fileno())
-        _publish(part, final)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
-    await _tell(stream, done=True)
-    await stream.send_eof()
     return name, size
 
 
-async def _store(reader: _Reader, file: Any, size: int, task: int, progress: Progress) -> None:
-    digest = hashlib.blake2b(digest_size=DIGEST_SIZE)
+async def _store(stream: ByteStream, reader: _Reader, part: Part, size: int, progress: Progress) -> None:
+    try:
+        await _tell(stream, accept=True)
+        with progress.file(part.final.name, size) as advance:
+            await _receive_body(reader, part, size, advance)
+        await reader.end()
+        await to_thread.run_sync(part.publish)
+    except BaseException:
+        part.discard()
+        raise
 
-    def write(parts: list[bytes]) -> None:
-        data = memoryview(b"".join(parts))
-        digest.update(data)
-        while data:
-            data = data[file.write(data) :]
 
+async def _receive_body(reader: _Reader, part: Part, size: int, advance: Callable[[int], None]) -> None:
     left = size
     while left:
-        parts: list[bytes] = []
+        pieces: list[bytes] = []
         held = 0
         while held < CHUNK and left:
-            part = await reader.some(min(left, CHUNK))
-            parts.append(part)
-            held += len(part)
-            left -= len(part)
-        await to_thread.run_sync(write, parts)
-        progress.advance(task, held)
-    if await reader.exactly(DIGEST_SIZE) != digest.digest():
+            piece = await reader.some(min(left, CHUNK))
+            pieces.append(piece)
+            held += len(piece)
+            left -= len(piece)
+        await to_thread.run_sync(part.write, pieces)
+        advance(held)
+    if await reader.exactly(DIGEST_SIZE) != part.digest():
         raise Failure(Exit.INTEGRITY, "the file's BLAKE2b hash is not the sender's: it changed on the way to the disk")
-
-
-def _publish(part: Path, final: Path) -> None:
-    """Give the finished file its name, never in place of another."""
-    os.link(part, final)
-    part.unlink()
-    final.chmod(0o666 & ~_umask())
-    directory = os.open(final.parent, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
-
-
-def _umask() -> int:
-    mask = os.umask(0o077)
-    os.umask(mask)
-    return mask

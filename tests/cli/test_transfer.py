@@ -2,33 +2,30 @@
 
 from __future__ import annotations
 
-import json
-import os
 import socket
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
 
-from stt_anyio import ByteStream, STTNode
-from tests.cli.command import SEED, last_json, receiving, stt
+from stt_anyio.cli.transfer import MAX_JSON, MAX_SIZE
+from tests.cli.command import PATIENCE, SEED, Receiver, environment, errors, last_json, outcome, receiving, running, stt
+from tests.cli.files import KIB, MIB, make_file, make_huge
+from tests.cli.peer import connected, hear, listening, offer, offered, tell
 from tests.support.relay import RelayProcess
 
-KIB = 1024
-MIB = 1024 * KIB
-
-
-@pytest.fixture
-def inbox(tmp_path: Path) -> Path:
-    inbox = tmp_path / "inbox"
-    inbox.mkdir()
-    return inbox
-
-
-def make_file(folder: Path, name: str, size: int) -> Path:
-    path = folder / name
-    path.write_bytes(os.urandom(size))
-    return path
+MEASURE = """if True:
+    import os, sys
+    # Not through subprocess, nor from the tests' own process: a process begins with the peak of the one it came from.
+    child = os.posix_spawn(sys.argv[1], sys.argv[1:], os.environ)
+    _, status, usage = os.wait4(child, 0)
+    with open(os.environ["PEAK"], "w") as file:
+        file.write(str(usage.ru_maxrss))
+    sys.exit(os.waitstatus_to_exitcode(status))
+"""
 
 
 @pytest.mark.parametrize("size", [0, 1, 61_440, 3 * MIB + 17])
@@ -132,26 +129,28 @@ def test_a_full_disk_is_told_to_both_and_leaves_nothing(tmp_path: Path, inbox: P
 
 
 def test_a_killed_receiver_is_noticed_and_leaves_no_finished_file(tmp_path: Path, inbox: Path) -> None:
-    # The relay holds the transfer back, so that the kill always falls into its middle.
-    source = make_file(tmp_path, "long.bin", 64 * MIB)
-    with (
-        receiving(inbox) as receiver,
-        RelayProcess(("127.0.0.1", receiver.port), loss=0.2, seed=1) as relay,
-        anyio.from_thread.start_blocking_portal() as portal,
-    ):
-        address = f"127.0.0.1:{relay.address[1]}"
-        sending = portal.start_task_soon(
-            anyio.to_thread.run_sync, lambda: stt("send", str(source), address, "--timeout", "60")
-        )
-        part = inbox / "long.bin.part"
-        while not part.exists() or part.stat().st_size == 0:
-            assert receiver.process.poll() is None
-            assert not sending.done()
+    source = make_huge(tmp_path)
+    with receiving(inbox) as receiver, running("send", str(source), receiver.address) as sender:
+        receiver.wait_for_part(source.name)
         receiver.process.kill()
-        sender = sending.result()
-    assert sender.returncode == 3
-    assert "nothing heard from the peer" in sender.stderr
-    assert not (inbox / "long.bin").exists()
+        code, _, stderr = outcome(sender)
+    assert code == 3
+    assert stderr.startswith("stt: the session ended: nothing heard from the peer for 10.0 s")
+    assert stderr.count("\n") == 1
+    assert receiver.stored() == ["huge.bin.part"]
+
+
+def test_a_killed_sender_is_noticed_and_leaves_nothing(tmp_path: Path, inbox: Path) -> None:
+    source = make_huge(tmp_path)
+    with receiving(inbox) as receiver, running("send", str(source), receiver.address) as sender:
+        receiver.wait_for_part(source.name)
+        sender.kill()
+        code, stdout, stderr = receiver.finish()
+    (line,) = errors(stderr)
+    assert code == 3
+    assert line.startswith("stt: huge.bin: the session ended: nothing heard from the peer for 10.0 s")
+    assert last_json(stdout)["failed"] == 1
+    assert receiver.stored() == []
 
 
 @pytest.mark.parametrize(
@@ -159,25 +158,99 @@ def test_a_killed_receiver_is_noticed_and_leaves_no_finished_file(tmp_path: Path
     ["../escape", "/etc/passwd", "a/b", "..", "", "x\x1b[2J", "nul", "trick\u202egpj.exe", "evil.part", "a" * 300],
 )
 def test_a_hostile_name_is_refused(inbox: Path, name: str) -> None:
-    async def offer(port: int) -> bytes:
-        async with STTNode(shared_seed=SEED.encode(), bind_address="127.0.0.1") as node:
-            session = await node.connect(("127.0.0.1", port))
-            stream = session.open_stream(mode="bytes", purpose="stt.file")
-            assert isinstance(stream, ByteStream)
-            record = b'{"name": %s, "size": 5}' % json.dumps(name).encode()
-            await stream.send(len(record).to_bytes(4, "big") + record)
-            answer = await stream.receive()
-            await session.close()
-            return answer
+    async def scenario(port: int) -> dict[str, Any]:
+        async with connected(port) as session:
+            return await hear(await offer(session, name=name, size=5))
 
     with receiving(inbox) as receiver:
-        answer = anyio.run(offer, receiver.port)
+        answer = anyio.run(scenario, receiver.port)
         code, _, stderr = receiver.finish()
-    assert b"refused the file name" in answer
+    assert answer["error"].startswith("refused the file name")
     assert code == 5
     assert "\x1b" not in stderr
     assert receiver.stored() == []
     assert sorted(path.name for path in inbox.parent.iterdir()) == ["inbox"]
+
+
+@pytest.mark.parametrize(
+    "nonsense",
+    [
+        b"",
+        b"5",
+        b"\xff",
+        b"[" * MAX_JSON,
+        b"{}",
+        b'{"name": "a"}',
+        b'{"name": "a", "size": -1}',
+        b'{"name": "a", "size": true}',
+        b'{"name": "a", "size": 1.5}',
+        b'{"name": "a", "size": %d}' % (MAX_SIZE + 1),
+        b'{"name": "a", "size": 1%s}' % (b"0" * 5000),
+        b'{"name": 5, "size": 5}',
+        b" " * (MAX_JSON + 1),
+    ],
+    ids=lambda nonsense: repr(nonsense[:30]),
+)
+def test_an_offer_that_makes_no_sense_is_refused_and_the_next_is_taken(inbox: Path, nonsense: bytes) -> None:
+    async def scenario(port: int) -> tuple[dict[str, Any], dict[str, Any]]:
+        async with connected(port) as session:
+            stream = session.open_byte_stream(purpose="stt.file")
+            await stream.send(len(nonsense).to_bytes(4, "big") + nonsense)
+            return await hear(stream), await hear(await offer(session, name="a", size=5))
+
+    with receiving(inbox) as receiver:
+        refusal, answer = anyio.run(scenario, receiver.port)
+        code, _, stderr = receiver.finish()
+    assert "not our protocol" in refusal["error"]
+    assert answer == {"accept": True}
+    assert (code, len(errors(stderr))) == (5, 2)
+    assert receiver.stored() == []
+
+
+def test_streams_that_are_no_files_are_turned_away(inbox: Path) -> None:
+    async def scenario(port: int) -> dict[str, Any]:
+        async with connected(port) as session:
+            for stream in (session.open_byte_stream(purpose="chat"), session.open_stream(purpose="stt.file")):
+                with pytest.raises(anyio.BrokenResourceError):
+                    await stream.receive()
+            return await hear(await offer(session, name="a", size=5))
+
+    with receiving(inbox) as receiver:
+        assert anyio.run(scenario, receiver.port) == {"accept": True}
+
+
+def test_a_file_whose_hash_is_wrong_is_not_kept(inbox: Path) -> None:
+    async def scenario(receiver: Receiver) -> dict[str, Any]:
+        async with connected(receiver.port) as session:
+            stream = await offer(session, name="a", size=5)
+            assert await hear(stream) == {"accept": True}
+            await stream.send(b"hello" + bytes(32))
+            await stream.send_eof()
+            return await hear(stream)
+
+    with receiving(inbox) as receiver:
+        answer = anyio.run(scenario, receiver)
+        code, _, _ = receiver.finish()
+    assert "hash is not the sender's" in answer["error"]
+    assert code == 5
+    assert receiver.stored() == []
+
+
+def test_the_receivers_reasons_can_not_steer_the_senders_terminal(tmp_path: Path) -> None:
+    source = make_file(tmp_path, "a", 5)
+
+    async def scenario() -> tuple[int, str, str]:
+        async with listening() as node:
+            with running("send", str(source), f"127.0.0.1:{node.port}") as sender:
+                _, stream, _ = await offered(node)
+                await tell(stream, error="\x1b]0;owned\x07\nstt: all is well\u202e" + "x" * 10_000)
+                return await anyio.to_thread.run_sync(outcome, sender)
+
+    code, _, stderr = anyio.run(scenario)
+    assert code == 5
+    assert stderr.startswith(f"stt: {source}: the receiver says: \\x1b]0;owned\\x07\\nstt: all is well\\u202exxx")
+    assert stderr.count("\n") == 1
+    assert len(stderr) < 1000
 
 
 def test_an_existing_file_is_not_replaced(tmp_path: Path, inbox: Path) -> None:
@@ -191,23 +264,6 @@ def test_an_existing_file_is_not_replaced(tmp_path: Path, inbox: Path) -> None:
     assert (inbox / "notes.txt").read_text() == "mine"
 
 
-@pytest.mark.parametrize(
-    "arguments", [("send", "/no/such/file", "127.0.0.1:1"), ("recv", "/no/such/dir"), ("send", __file__, "nowhere")]
-)
-def test_bad_usage_is_one_line_and_exit_2(arguments: tuple[str, ...]) -> None:
-    done = stt(*arguments)
-    assert done.returncode == 2
-    assert done.stderr.startswith("stt: ")
-    assert done.stderr.count("\n") == 1
-
-
-def test_without_a_seed_both_variables_are_named(inbox: Path) -> None:
-    done = stt("recv", str(inbox), seed=None)
-    assert done.returncode == 2
-    assert "STT_SHARED_SEED" in done.stderr
-    assert "STT_SEED_FILE" in done.stderr
-
-
 def test_debug_shows_the_trace_and_no_seed(tmp_path: Path) -> None:
     done = stt("send", __file__, "127.0.0.1:9", "--debug")
     assert done.returncode == 3
@@ -215,31 +271,53 @@ def test_debug_shows_the_trace_and_no_seed(tmp_path: Path) -> None:
     assert SEED not in done.stderr
 
 
-def test_the_demo_runs() -> None:
-    done = stt("demo", "--json", "--size", "4")
-    assert done.returncode == 0, done.stderr
-    record = last_json(done.stdout)
-    assert record["ok"] is True
-    assert record["bytes"] == 4 * MIB
-
-
 def test_memory_stays_flat(tmp_path: Path, inbox: Path) -> None:
-    source = tmp_path / "sparse.bin"
-    with source.open("wb") as file:
-        file.truncate(256 * MIB)
-    with receiving(inbox) as receiver:
-        sender = stt("send", str(source), receiver.address, "--json")
-        usage = peak_memory(receiver.process.pid)
-        code, _, _ = receiver.finish()
-    assert (sender.returncode, code) == (0, 0), sender.stderr
-    assert usage is None or usage < 150 * MIB
+    source = make_huge(tmp_path)
+    peaks = tmp_path / "sender", tmp_path / "receiver"
+    measured = (sys.executable, "-S", "-c", MEASURE)
+    with (
+        receiving(inbox, prefix=measured, PEAK=str(peaks[1])) as receiver,
+        running("send", str(source), receiver.address, prefix=measured, PEAK=str(peaks[0])) as sender,
+    ):
+        codes = outcome(sender)[0], receiver.finish()[0]
+    assert codes == (0, 0)
+    assert (inbox / source.name).stat().st_size == source.stat().st_size
+    assert max(int(peak.read_text()) * KIB for peak in peaks) < 150 * MIB
+    (inbox / source.name).unlink()  # pytest keeps the directories of a few runs
 
 
-def peak_memory(pid: int) -> int | None:
-    """Peak resident bytes of a process that still runs; None where it just ended or the system doesn't tell."""
-    try:
-        status = Path(f"/proc/{pid}/status").read_text()
-    except OSError:
-        return None
-    found = [line.split()[1] for line in status.splitlines() if line.startswith("VmHWM")]
-    return int(found[0]) * KIB if found else None
+def test_a_host_name_and_an_ipv6_address_lead_there_too(tmp_path: Path, inbox: Path) -> None:
+    by_name, by_address = make_file(tmp_path, "by-name", 10), make_file(tmp_path, "by-address", 10)
+    with receiving(inbox, "--bind", "::", once=False) as receiver:
+        assert stt("send", str(by_name), f"localhost:{receiver.port}").returncode == 0
+        assert stt("send", str(by_address), f"[::1]:{receiver.port}").returncode == 0
+        code, _, _ = receiver.interrupt()
+    assert code == 130
+    assert receiver.stored() == ["by-address", "by-name"]
+
+
+def test_a_host_with_several_addresses_is_asked_at_each(tmp_path: Path, inbox: Path) -> None:
+    # "localhost" is 127.0.0.1 and ::1 on most systems: nothing listens at the first.
+    program = """if True:
+        import socket, sys
+        def several(host, port, **_):
+            return [(family, socket.SOCK_DGRAM, 0, "", (address, port) + rest) for family, address, rest in (
+                (socket.AF_INET6, "::1", (0, 0)), (socket.AF_INET, "127.0.0.1", ()))]
+        real, socket.getaddrinfo = socket.getaddrinfo, lambda host, *a, **k: (
+            several(host, *a) if host == "several.test" else real(host, *a, **k))
+        from stt_anyio.cli import main
+        sys.exit(main())
+    """
+    source = make_file(tmp_path, "a", 10)
+    with receiving(inbox, "--bind", "::1") as receiver:
+        sender = subprocess.run(
+            [sys.executable, "-c", program, "send", str(source), f"several.test:{receiver.port}"],
+            env=environment(),
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            check=False,
+        )
+        assert receiver.finish()[0] == 0
+    assert sender.returncode == 0, sender.stderr
+    assert receiver.stored() == ["a"]

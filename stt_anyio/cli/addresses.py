@@ -1,0 +1,62 @@
+"""Where the other side is: ``HOST:PORT`` as people write it, and what that means to a socket."""
+
+from __future__ import annotations
+
+import re
+import socket
+from queue import SimpleQueue
+from threading import Thread
+from typing import Any
+
+from stt_anyio.cli.failure import Exit, Failure
+
+Address = tuple[Any, ...]
+"""As ``socket`` has it: ``(host, port)``, with two more items for IPv6."""
+
+
+def parse_address(text: str) -> tuple[str, int]:
+    """``HOST:PORT`` or ``[IPV6]:PORT``.
+
+    :raises Failure: if it is neither.
+    """
+    host, _, port = text.rpartition(":")
+    bare = host.removeprefix("[").removesuffix("]")
+    bracketed = len(host) - len(bare) == 2
+    number = int(port) if re.fullmatch("[0-9]{1,5}", port) else 0
+    if not bare or bracketed != (":" in bare) or not 0 < number < 65536:
+        raise Failure(Exit.USAGE, f"the address is '{text}', expected HOST:PORT or [IPV6]:PORT, with a port 1 to 65535")
+    return bare, number
+
+
+def spelled(host: str, port: int) -> str:
+    """The way back from :func:`parse_address`."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def resolve(host: str, port: int) -> list[Address]:
+    """The addresses of ``host`` to try in turn: one per family, IPv4 first, which is what receivers listen on unless
+    they were told to do otherwise.
+
+    :raises Failure: if it has none.
+    """
+    # The system's resolver can hang for a minute and no signal ends it: so it runs where nobody has to wait for it.
+    answers: SimpleQueue[list[Address] | Failure] = SimpleQueue()
+    Thread(target=lambda: answers.put(_look_up(host, port)), daemon=True).start()
+    answer = answers.get()
+    if isinstance(answer, Failure):
+        raise answer
+    return answer
+
+
+def _look_up(host: str, port: int) -> list[Address] | Failure:
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)
+    except OSError as error:
+        return Failure(Exit.UNREACHABLE, f"can't resolve '{host}': {error.strerror or error}")
+    except UnicodeError:
+        return Failure(Exit.USAGE, f"'{host}' is not a host name")
+    first: dict[int, Address] = {}
+    for family, _, _, _, address in found:
+        first.setdefault(family, address)
+    usable = [first[family] for family in (socket.AF_INET, socket.AF_INET6) if family in first]
+    return usable or Failure(Exit.UNREACHABLE, f"'{host}' has no IPv4 and no IPv6 address")

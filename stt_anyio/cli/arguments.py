@@ -1,0 +1,145 @@
+"""The command line: what may be said, and what ``--help`` says about it."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+from importlib import metadata
+from typing import Any, NoReturn
+
+from stt_anyio.cli.commands import receive, send
+from stt_anyio.cli.demo import demo
+from stt_anyio.cli.failure import Exit, Failure
+from stt_anyio.cli.output import emit
+
+MAX_DEMO = 1024 * 1024
+"""MiB: a TiB."""
+_EPILOG = """\
+The shared seed is taken from STT_SHARED_SEED, from the file named by STT_SEED_FILE, or asked for on a terminal. It is
+never an argument, which every user of the machine could read.
+
+exit codes:
+    0  done: every file is stored
+    1  a bug in this program
+    2  usage: arguments, seed, files that can't be read, a port that can't be had
+    3  the other side can't be reached, or was lost
+    4  the other side holds another seed
+    5  integrity or disk: a file was refused, couldn't be stored, or changed under way
+  129, 130, 143  ended by a signal: hangup, Ctrl-C, kill
+Of several failures the first counts; each gets its line on stderr.
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+    """Mistakes are told in one line, as all failures are."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(
+            **settings, epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+        )
+
+    def error(self, message: str) -> NoReturn:
+        raise Failure(Exit.USAGE, f"{message} (see {self.prog} --help)")
+
+
+class _Version(argparse.Action):
+    """Looks the version up only when it is asked for, which takes a while."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> NoReturn:
+        try:
+            version = metadata.version("stt-transport")
+        except metadata.PackageNotFoundError:
+            version = "unknown (not installed)"
+        emit(f"stt {version}\n")
+        parser.exit()
+
+
+def _number(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds <= 3600:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0, at most 3600")
+    return seconds
+
+
+def _size(text: str) -> int:
+    size = _number(text)
+    if not 0 <= size <= MAX_DEMO:
+        raise argparse.ArgumentTypeError(f"{size} is not between 0 and {MAX_DEMO}")
+    return size
+
+
+def _port(text: str) -> int:
+    port = _number(text)
+    if not 0 <= port <= 65535:
+        raise argparse.ArgumentTypeError(f"{port} is not between 0 and 65535")
+    return port
+
+
+def _path(text: str) -> str:
+    if not text:
+        raise argparse.ArgumentTypeError("a path is empty")
+    return text
+
+
+def _host(text: str) -> str:
+    return text.removeprefix("[").removesuffix("]")
+
+
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """What the command line says; ``run`` in it is the command's function. Where ``--debug`` is given, logs begin.
+
+    :raises Failure: if it says nothing that makes sense. ``SystemExit``: after ``--help`` and ``--version``.
+    """
+    parsed = _parser().parse_args(arguments)
+    if parsed.debug:
+        logging.basicConfig(level=logging.DEBUG, stream=sys.stderr)
+    return parsed
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="stt", description="Move files privately between two machines that share a seed.")
+    parser.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
+    common = _Parser(add_help=False)
+    common.add_argument("--json", action="store_true", help="end with one line of JSON on stdout, whatever happens")
+    common.add_argument("--debug", action="store_true", help="show logs, and the traces of errors")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    sender = commands.add_parser("send", parents=[common], help="send files to a receiver")
+    sender.add_argument("files", type=_path, nargs="+", metavar="FILE")
+    sender.add_argument("address", metavar="HOST:PORT", help="of the receiver; an IPv6 address in [brackets]")
+    sender.add_argument(
+        "--timeout",
+        type=_seconds,
+        default=10.0,
+        metavar="SECONDS",
+        help="how long to wait for the receiver (default 10)",
+    )
+    sender.set_defaults(run=send)
+
+    receiver = commands.add_parser("recv", parents=[common], help="store files that are sent")
+    receiver.add_argument(
+        "directory", type=_path, nargs="?", default=".", metavar="DIR", help="where to (default here)"
+    )
+    receiver.add_argument(
+        "--bind", type=_host, default="0.0.0.0", metavar="ADDR", help="address to listen on (default all of IPv4)"
+    )
+    receiver.add_argument("--port", type=_port, default=0, help="UDP port to listen on (default any free one)")
+    receiver.add_argument("--once", action="store_true", help="exit after one session")
+    receiver.set_defaults(run=receive)
+
+    shown = commands.add_parser("demo", parents=[common], help="see a file cross between two processes")
+    shown.add_argument("--size", type=_size, default=64, metavar="MB", help="MiB to move (default 64)")
+    shown.set_defaults(run=demo)
+    return parser
