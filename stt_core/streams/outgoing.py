@@ -159,8 +159,10 @@ class Outgoing:
 
     # --- into packets
 
-    def take_small(self, room: int) -> tuple[bytes, Token] | None:
-        """The DATA frame that is all there is to send, at most ``room`` bytes, or None where that isn't all."""
+    def take_one(self, room: int, *, full: bool) -> tuple[bytes, Token] | None:
+        """One DATA frame of at most ``room`` bytes: all there is to send, or with ``full`` as much as fits of the one
+        stream that has anything to send; None where it is no such case.
+        """
         if self._control:
             return None
         stream = self._schedule.only()
@@ -168,12 +170,17 @@ class Outgoing:
             return None
         send = stream.send
         before = send.sent
-        taken = send.take_small(room, self.credit_limit - self.sent)
+        credit = self.credit_limit - self.sent
+        taken = send.take_one(room, credit, full=full)
         if taken is not None:
-            self.sent += send.sent - before
-            self._schedule.drop(stream)
+            size = send.sent - before
+            self.sent += size
             if send.wants_room:
                 self._offer_room(stream)
+            if not send.sendable(credit - size):
+                self._schedule.drop(stream)
+                if send.sent < send.end:
+                    self.plan(stream)  # notes what it waits for
         return taken
 
     def _offer_room(self, stream: Stream) -> None:
