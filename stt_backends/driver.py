@@ -116,10 +116,7 @@ class Driver:
         A lone command leaves at once. One that follows the last within :data:`COALESCE` waits for others: then this
         is True, and :meth:`settle` must be called when everybody else had a turn.
         """
-        if self._turning or self._blocked is not None:
-            return False
-        if self._settling:
-            self._fresh = True
+        if self.join():
             return False
         now = self.clock()
         if now - self._submitted_at > COALESCE:
@@ -129,6 +126,12 @@ class Driver:
         self._settling = self._fresh = True
         self._passes = 0
         return True
+
+    def join(self) -> bool:
+        """Whether what was just queued will leave without another call: a turn is on, or others wait already."""
+        if self._settling:
+            self._fresh = True
+        return self._settling or self._turning or self._blocked is not None
 
     def settle(self) -> bool:
         """Everybody had a turn since the last command was held back; True where this must be called once more."""

@@ -385,7 +385,7 @@ class Channel:
             self._requeue(count, content)
         if outcome.lost and self._observer is not None:
             self._observer.packets_lost(self.key, sum(count for count, _ in outcome.lost), now)
-        streams.rtt_hint = max(self.recovery.rtt.minimum, GRANULARITY)
+        self._outgoing.rtt_hint = max(self.recovery.rtt.minimum, GRANULARITY)
         self.outbound.on_settled(now)
 
     def _requeue(self, count: int, content: Content) -> None:

@@ -12,6 +12,7 @@ from itertools import accumulate
 from typing import Final
 
 from stt_core.errors import ErrorCode, StreamClosedError, StreamResetError, Violation
+from stt_core.packet import LARGE
 from stt_core.state import RECEIVE, ReceiveState, ReceiveTrigger, advance
 from stt_core.streams.flow import ReceiveWindow, SessionWindow
 from stt_core.streams.messages import MAX_PREFIX, parse_length_untrusted
@@ -342,8 +343,12 @@ class ReceiveHalf:
                 self._read_end()
             return None
         size = self._head_size
-        self.queue.take(end - size - self.read_offset)
-        message = self.queue.take(size) if size else b""
+        prefix = end - size - self.read_offset
+        if size <= LARGE:
+            message = self.queue.take(prefix + size)[prefix:]
+        else:  # without copying it twice
+            self.queue.take(prefix)
+            message = self.queue.take(size)
         self.read_offset = end
         self._head_end = None
         self._consume(end)
