@@ -99,9 +99,9 @@ class MtuSearch:
 
     def on_too_big(self, size: int, now: float) -> bool:
         """The system refused to send ``size`` bytes (EMSGSIZE); True where datagrams must be smaller now."""
-        if size <= BASE or size >= self._ceiling:
+        if size <= BASE:
             return False
-        self._ceiling = size
+        self._ceiling = min(self._ceiling, size)
         too_large = size <= self.size
         if too_large:
             self.size = BASE
