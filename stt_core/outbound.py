@@ -140,8 +140,9 @@ class Outbound:
     def on_settled(self, now: float) -> None:
         """An ACK or a timer has moved the window."""
         if self._paced:
-            recovery = self.recovery
-            self.pacer.set_rate(recovery.congestion.cwnd, recovery.rtt.smoothed, recovery.mtu.size, now)
+            recovery, congestion = self.recovery, self.recovery.congestion
+            slow_start = congestion.cwnd < congestion.ssthresh
+            self.pacer.set_rate(congestion.cwnd, recovery.rtt.smoothed, recovery.mtu.size, now, slow_start)
         self.protection.pto = self.recovery.pto
         self.charge()
         self.plan_loss_timer()
