@@ -97,15 +97,16 @@ class Driver:
         self._blocked = None
         while True:
             if transmit is None:
-                if not endpoint.has_events:
+                if self.socket.too_big:
+                    self._tell_too_big(now)  # what was in them is to be sent again, and nobody else would ask for it
+                elif endpoint.has_events:
+                    self._deliver()  # what the application says to them leaves, too
+                else:
                     break
-                self._deliver()  # what the application says to them leaves, too
             elif not send(transmit.data, transmit.segment_size, transmit.path.address, transmit.ecn):  # type: ignore[arg-type]
                 self._blocked = transmit
                 break
             transmit = poll(now)
-        if self.socket.too_big:
-            self._tell_too_big(now)
 
     def _tell_too_big(self, now: float) -> None:
         refused, self.socket.too_big = self.socket.too_big, []

@@ -263,6 +263,8 @@ class Session(Commands):
         """The system refused to send ``size`` bytes at once to the peer."""
         if self._channel is not None:
             self._channel.on_too_big(size, now)
+            if self.wants_to_send:
+                self.mark_ready()
 
     def receive_reset(self, now: float) -> None:
         """The peer's endpoint told, with a token only it could know, that it has lost this session."""
