@@ -305,7 +305,7 @@ class ByteStream(_Stream, anyio.abc.ByteStream):
     def _take(self, max_bytes: int) -> bytes | None:
         return self._core.read(self.stream_id, max_bytes) or None
 
-    async def receive(self, max_bytes: int = 61_440) -> bytes:
+    async def receive(self, max_bytes: int = 65_536) -> bytes:
         """At least one and at most ``max_bytes`` bytes, in order; never ``b""``.
 
         :raises anyio.EndOfStream: when the peer has ended the stream and everything was read.

@@ -20,6 +20,10 @@ from stt_core.types import StreamMode
 
 JOIN: Final = 4096
 """Neighbours that together are no longer than this are kept as one: a short ``bytes`` is mostly header."""
+WHOLE: Final = 16_384
+"""A chunk of at least this many bytes is returned by itself, never joined with others."""
+MOST_JOINED: Final = 61_440
+"""Bytes that smaller ones are joined to: when 64 KiB are freed glibc gives heap back, to take it again by the page."""
 SHORT: Final = 512
 """Chunks shorter than this on average are joined when they arrive."""
 
@@ -50,6 +54,11 @@ class ByteQueue:
             own[-1] = b"".join((own[-1], chunks[0]))
             chunks = chunks[1:]
         own += chunks
+
+    @property
+    def head_size(self) -> int:
+        """Bytes of the first chunk that are left; there must be one."""
+        return len(self._chunks[0]) - self._at
 
     def take(self, size: int) -> bytes:
         """Remove and return the first ``size`` bytes, 1 to all of them; a whole chunk comes back as it came."""
@@ -321,10 +330,11 @@ class ReceiveHalf:
         :raises StreamResetError: where the peer abandoned the stream.
         """
         self._check_readable()
-        size = self.queue.size
+        size = min(self.queue.size, max_bytes)
         if not size:
             return b"" if self._read_end() else None
-        data = self.queue.take(min(size, max_bytes))
+        head = self.queue.head_size
+        data = self.queue.take(min(size, head if head >= WHOLE else MOST_JOINED))
         self.read_offset += len(data)
         self._consume(self.read_offset)
         return data
