@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from stt_core.streams.map import READ_SIZE, STREAM_FRAMES, StreamMap
-from stt_core.streams.receive import ReceiveHalf
+from stt_core.streams.map import STREAM_FRAMES, StreamMap
+from stt_core.streams.receive import READ_SIZE, ReceiveHalf
 from stt_core.streams.stream import StreamInfo
 
 __all__ = ["READ_SIZE", "STREAM_FRAMES", "ReceiveHalf", "StreamInfo", "StreamMap"]

@@ -48,13 +48,11 @@ from stt_core.streams.outgoing import (
     STOP,
     Outgoing,
 )
-from stt_core.streams.receive import Chunk, ReceiveHalf
+from stt_core.streams.receive import READ_SIZE, Chunk, ReceiveHalf
 from stt_core.streams.send import SendHalf
 from stt_core.streams.stream import Stream, StreamInfo
 from stt_core.types import Role, SessionKey, StreamMode
 
-READ_SIZE: Final = 65_536
-"""Bytes one ``read`` returns at most by default: what the largest packet carries comes back as it came."""
 STREAM_FRAMES: Final = frozenset(
     {DATA, int(FrameType.DATA_FIN), OPEN, CLOSE, STOP, MAX_DATA, MAX_STREAM_DATA, MAX_STREAMS, BLOCKED}
 )

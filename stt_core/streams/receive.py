@@ -20,6 +20,8 @@ from stt_core.types import StreamMode
 
 JOIN: Final = 4096
 """Neighbours that together are no longer than this are kept as one: a short ``bytes`` is mostly header."""
+READ_SIZE: Final = 65_536
+"""Bytes one ``read`` returns at most by default: what the largest packet carries comes back as it came."""
 WHOLE: Final = 16_384
 """A chunk of at least this many bytes is returned by itself, never joined with others."""
 MOST_JOINED: Final = 61_440
@@ -333,8 +335,10 @@ class ReceiveHalf:
         size = min(self.queue.size, max_bytes)
         if not size:
             return b"" if self._read_end() else None
-        head = self.queue.head_size
-        data = self.queue.take(min(size, head if head >= WHOLE else MOST_JOINED))
+        if max_bytes <= READ_SIZE:  # who asks for more has reasons
+            head = self.queue.head_size
+            size = min(size, head if head >= WHOLE else MOST_JOINED)
+        data = self.queue.take(size)
         self.read_offset += len(data)
         self._consume(self.read_offset)
         return data
