@@ -29,11 +29,14 @@ from stt_anyio.cli.failure import Exit, Failure
 from stt_anyio.cli.interrupts import signals
 from stt_anyio.cli.output import say
 from stt_anyio.cli.summary import Summary
+from stt_core.errors import STTError
 
 HOST = "127.0.0.1"
 MIB = 1024 * 1024
 PATIENCE = 30.0
 """Seconds for what takes the other process a moment."""
+MOMENT = 5.0
+"""Seconds in which a process that has ended its work has ended itself."""
 MAX_WORDS = 64 * 1024
 """Characters kept of what the other process said last."""
 
@@ -57,7 +60,11 @@ async def _show(folder: Path, size: int, summary: Summary, *, quiet: bool) -> No
             say(f"process {receiver.pid} receives on {spelled(HOST, port)}, process {os.getpid()} sends")
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(receiver.insist_on_success, summary)
-            await send_files(seed.encode(), [(HOST, port)], [source], PATIENCE, summary, quiet=quiet)
+            try:
+                await send_files(seed.encode(), [(HOST, port)], [source], PATIENCE, summary, quiet=quiet)
+            except (Failure, STTError):
+                await anyio.sleep(MOMENT)  # where it is because the other process ended, the task above tells better
+                raise
             with anyio.move_on_after(PATIENCE) as waiting:
                 await receiver.wait()
             if waiting.cancelled_caught:

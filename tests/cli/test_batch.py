@@ -183,6 +183,7 @@ def test_a_file_that_was_written_to_while_it_was_sent_is_not_sent(tmp_path: Path
                     assert broken.value.code == GIVEN_UP
                 stream, record = await offered_in(session)
                 await tell(stream, accept=True)
+                await drain(stream)
                 await tell(stream, done=True)
                 return await to_thread.run_sync(outcome, sender)
 

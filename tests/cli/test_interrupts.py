@@ -119,6 +119,30 @@ def test_a_sender_that_is_still_looking_for_its_peer_ends_at_once(tmp_path: Path
     assert (code, stderr) == (143, "stt: terminated\n")
 
 
+def test_a_name_server_that_does_not_answer_holds_nobody_up() -> None:
+    # The system's resolver can't be interrupted, and asks for a minute.
+    program = """if True:
+        import socket, sys, threading
+
+        def getaddrinfo(*_, **__):
+            print("asking", file=sys.stderr, flush=True)
+            threading.Event().wait()
+
+        from stt_anyio.cli import main
+
+        socket.getaddrinfo = getaddrinfo
+        sys.exit(main(["send", sys.executable, "silent.test:1"]))
+    """
+    with subprocess.Popen(
+        [sys.executable, "-c", program], env=environment(), stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stderr is not None
+        assert process.stderr.readline() == "asking\n"
+        process.send_signal(signal.SIGINT)
+        assert process.stderr.read() == "stt: interrupted\n"
+    assert process.returncode == 130
+
+
 def test_signals_that_nohup_ignores_stay_ignored(inbox: Path) -> None:
     # The lower number is delivered first: were it heeded, it would be what ends the receiver.
     with receiving(inbox, prefix=("sh", "-c", 'trap "" HUP; exec "$@"', "nohup")) as receiver:
