@@ -373,9 +373,10 @@ class Channel:
     def handle_loss_timer(self, now: float) -> None:
         """The loss timer or a PTO fired."""
         outcome = self.recovery.handle_timer(now)
-        # A second probe covers the loss of the first (RFC 9002 section 6.2.4). A keep-alive isn't worth it: thousands of
-        # idle sessions whose answers are late, because the machine is, must not make it later by asking twice each.
-        self._probes = max(self._probes, outcome.probes if self.streams.has_unacknowledged else min(outcome.probes, 1))
+        # A second probe covers the loss of the first (RFC 9002 section 6.2.4). A keep-alive isn't worth it: thousands
+        # of idle sessions whose answers are late, because the machine is, must not make it later by asking twice each.
+        probes = outcome.probes if self.streams.has_unacknowledged else min(outcome.probes, 1)
+        self._probes = max(self._probes, probes)
         self._settle(outcome, now)
         if self._probes and not self._has_work:
             for count, content in self.recovery.oldest_unacked(self._probes):

@@ -14,7 +14,7 @@ from __future__ import annotations
 import hmac
 from collections import deque
 from collections.abc import Hashable
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from functools import lru_cache
 from heapq import heapify, heappop, heappush
 from itertools import count, groupby
@@ -34,6 +34,7 @@ from stt_core.packet import LARGE, HandshakeType
 from stt_core.parameters import RESET_TOKEN_SIZE, TransportParameters
 from stt_core.session import Session
 from stt_core.state import SessionState
+from stt_core.statistics import EndpointStatistics
 from stt_core.types import Entropy, Observer, Path, RateLimits, Role, SessionKey, Transmit
 
 SMALLEST_RESET = OVERHEAD + 1
@@ -43,21 +44,11 @@ LARGEST_RESET = OVERHEAD + RESET_TOKEN_SIZE
 MAX_REPLIES = 1024
 """Stateless answers that wait for the socket; above it they are dropped, as a full socket would."""
 
+TIMERS_AT_ONCE = 128
+"""Sessions whose timers :meth:`Endpoint.handle_timer` acts on before it lets others have a turn. Of thousands that wait
+for an answer, the answers may lie unread: to probe for all of them first would be to be later still."""
+
 _FOR_RESPONDER = (HandshakeType.HELLO, HandshakeType.AUTH_PROOF)
-
-
-@dataclass(slots=True)
-class EndpointStatistics:
-    """Counters since the endpoint was made. Datagrams unless the name says otherwise."""
-
-    received: int = 0
-    sent: int = 0
-    malformed: int = 0
-    unknown_cid: int = 0
-    resets_sent: int = 0
-    resets_received: int = 0
-    sessions_opened: int = 0
-    sessions_refused: int = 0
 
 
 @lru_cache(maxsize=64)
@@ -378,15 +369,20 @@ class Endpoint:
             self._touch(session)
 
     def handle_timer(self, now: float) -> None:
-        """Act on whatever is due at ``now``; harmless when nothing is."""
+        """Act on what is due at ``now``, of :data:`TIMERS_AT_ONCE` sessions at most; harmless when nothing is.
+
+        Where that many were due, :meth:`next_timer` may be past already: read what has arrived, then call again.
+        """
         if self._responder is not None:
             self._responder.handle_timer(now)
         heap = self._heap
-        while heap and heap[0][0] <= now:
+        left = TIMERS_AT_ONCE
+        while heap and heap[0][0] <= now and left:
             at, _, key = heappop(heap)
             session = self._sessions.get(key)
             if session is None or session.scheduled_at != at:
                 continue
+            left -= 1
             session.scheduled_at = None
             due = session.next_timer()
             if due is not None and due <= now:
