@@ -37,7 +37,7 @@ from stt_core.recovery.mtu import MtuSearch, size_limit
 from stt_core.rtt import RttEstimator
 from stt_core.streams import STREAM_FRAMES, StreamMap
 from stt_core.timers import Timer, Timers
-from stt_core.types import Entropy, Observer, Path, SessionKey, Transmit
+from stt_core.types import Entropy, Observer, Path, Role, SessionKey, Transmit
 
 PTO_SHARE: Final = 8
 """Probe timeouts grow to an eighth of the time after which a silent peer is given up, so that the end of a long outage
@@ -117,7 +117,7 @@ class Channel:
         self._outgoing = self.streams.outgoing
         # The peer's word can make us ask more often, but not without end.
         interval = min(config.keep_alive_interval, max(timeout / 2, LEAST_INTERVAL))
-        self.keep_alive = KeepAlive(interval, timeout, now)
+        self.keep_alive = KeepAlive(interval, timeout, now, yields=result.role is Role.RESPONDER)
         self.peer_closed: tuple[int, str] | None = None
         self.close_acknowledged = False
         self.quiet = False

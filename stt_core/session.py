@@ -48,7 +48,7 @@ class Session(Commands):
         """Our connection ids, and how packets to each are masked; empty before there are keys."""
         self.peer_reset_token: bytes | None = None
         self.scheduled_at: float | None = None
-        """The endpoint's own note: where it stands in its timer heap."""
+        """The endpoint's own note: where it stands in its agenda."""
         self._path = path
         self._timers = Timers()
         self._begin: Callable[[float], Initiator] | None = None
@@ -444,7 +444,8 @@ class Session(Commands):
                 self._close_request = (*self._close_request[:2], 0.0)
         for timer in self._timers.expired(now):
             self._on_timer(timer, now)
-        self.mark_ready()
+        if self.wants_to_send:
+            self.mark_ready()
 
     def _on_timer(self, timer: Timer, now: float) -> None:
         channel = self._channel
@@ -473,6 +474,7 @@ class Session(Commands):
             self._on_idle_timer(channel, now)
         elif timer is Timer.KEYS:
             channel.protection.handle_timer(now)
+            self._set(Timer.KEYS, channel.protection.next_timer())
         elif timer is Timer.PATH:
             channel.handle_path_timer(now)
 
