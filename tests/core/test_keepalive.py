@@ -14,11 +14,11 @@ from tests.core.pair import Pair, dead, straight
 class TestMechanism:
     def test_a_question_is_due_after_an_interval_of_silence_and_again_after_each(self) -> None:
         alive = KeepAlive(10.0, 30.0, 100.0)
-        assert 109.95 < alive.next_due() <= 110.0
+        assert 109.94 < alive.next_due() <= 110.0
         alive.on_authenticated(104.0)
-        assert 113.95 < alive.next_due() <= 114.0
+        assert 113.94 < alive.next_due() <= 114.0
         alive.take(114.0)
-        assert 123.95 < alive.next_due() <= 124.0
+        assert 123.94 < alive.next_due() <= 124.0
         assert alive.dead_at() == 134.0
 
     def test_sessions_that_fell_silent_at_about_the_same_time_ask_at_the_same(self) -> None:
