@@ -39,7 +39,7 @@ from stt_core.recovery.mtu import MtuSearch, size_limit
 from stt_core.rtt import GRANULARITY, RttEstimator
 from stt_core.streams import STREAM_FRAMES, StreamMap
 from stt_core.timers import Timer, Timers
-from stt_core.types import Entropy, Observer, Path, SessionKey, Transmit
+from stt_core.types import Entropy, Observer, Path, Role, SessionKey, Transmit
 
 LONE: Final = MAX_DATAGRAM // 2
 """Bytes above which a packet has no room for another in its batch."""
@@ -127,7 +127,7 @@ class Channel:
         self._outgoing = self.streams.outgoing
         # The peer's word can make us ask more often, but not without end.
         interval = min(config.keep_alive_interval, max(timeout / 2, LEAST_INTERVAL))
-        self.keep_alive = KeepAlive(interval, timeout, now)
+        self.keep_alive = KeepAlive(interval, timeout, now, yields=result.role is Role.RESPONDER)
         self.peer_closed: tuple[int, str] | None = None
         self.close_acknowledged = False
         self.quiet = False
@@ -412,7 +412,8 @@ class Channel:
         outcome = self.recovery.handle_timer(now)
         # A second probe covers the loss of the first (RFC 9002 section 6.2.4). A keep-alive isn't worth it: thousands
         # of idle sessions whose answers are late, because the machine is, must not make it later by asking twice each.
-        self._probes = max(self._probes, outcome.probes if self.streams.has_unacknowledged else min(outcome.probes, 1))
+        probes = outcome.probes if self.streams.has_unacknowledged else min(outcome.probes, 1)
+        self._probes = max(self._probes, probes)
         self._settle(outcome, now)
         if self._probes and not self._has_work:
             for count, content in self.recovery.oldest_unacked(self._probes):

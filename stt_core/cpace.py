@@ -51,7 +51,11 @@ def leb128(n: int) -> bytes:
 
 def lv(*parts: bytes) -> bytes:
     """Each part preceded by its LEB128 length, concatenated: the draft's ``lv_cat``. No two inputs give one output."""
-    return b"".join([(_LEB128[size] if (size := len(part)) < 0x80 else leb128(size)) + part for part in parts])
+    joined = b""
+    for part in parts:
+        size = len(part)
+        joined += (_LEB128[size] if size < 0x80 else leb128(size)) + part
+    return joined
 
 
 def generator_string(password: bytes, channel_id: bytes, session_id: bytes) -> bytes:

@@ -2,7 +2,7 @@
 
 Rule: an endpoint owns its sessions. Whoever embeds it feeds datagrams and the time, sends what it is given, and never
 ferries anything between sessions. No call scans all sessions: those with something to say stand in a queue, those
-that wait stand in a heap, and a heap entry may be early but never late.
+that wait stand in an agenda.
 
 The order of a turn: ``receive_datagrams`` (as many as there are, bounded) and ``handle_timer``, then ``next_event``
 until None, then ``poll_transmit`` until None, then wait until ``next_timer()`` or for the socket. Nothing here raises
@@ -14,12 +14,12 @@ from __future__ import annotations
 import hmac
 from collections import deque
 from collections.abc import Hashable
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from functools import lru_cache
-from heapq import heapify, heappop, heappush
 from itertools import count, groupby
 from struct import Struct
 
+from stt_core.agenda import Agenda
 from stt_core.budget import RemoteBudget
 from stt_core.cids import CidMint
 from stt_core.config import EndpointConfig
@@ -34,6 +34,7 @@ from stt_core.packet import LARGE, HandshakeType
 from stt_core.parameters import RESET_TOKEN_SIZE, TransportParameters
 from stt_core.session import Session
 from stt_core.state import SessionState
+from stt_core.statistics import EndpointStatistics
 from stt_core.types import Entropy, Observer, Path, RateLimits, Role, SessionKey, Transmit
 
 SMALLEST_RESET = OVERHEAD + 1
@@ -43,21 +44,11 @@ LARGEST_RESET = OVERHEAD + RESET_TOKEN_SIZE
 MAX_REPLIES = 1024
 """Stateless answers that wait for the socket; above it they are dropped, as a full socket would."""
 
+TIMERS_AT_ONCE = 128
+"""Sessions whose timers :meth:`Endpoint.handle_timer` acts on before it lets others have a turn. Of thousands that wait
+for an answer, the answers may lie unread: to probe for all of them first would be to be later still."""
+
 _FOR_RESPONDER = (HandshakeType.HELLO, HandshakeType.AUTH_PROOF)
-
-
-@dataclass(slots=True)
-class EndpointStatistics:
-    """Counters since the endpoint was made. Datagrams unless the name says otherwise."""
-
-    received: int = 0
-    sent: int = 0
-    malformed: int = 0
-    unknown_cid: int = 0
-    resets_sent: int = 0
-    resets_received: int = 0
-    sessions_opened: int = 0
-    sessions_refused: int = 0
 
 
 @lru_cache(maxsize=64)
@@ -117,8 +108,7 @@ class Endpoint:
         self._budgets: dict[Path, RemoteBudget] = {}
         self._connecting: dict[Path, set[SessionKey]] = {}
         self._replies: deque[Transmit] = deque()
-        self._heap: list[tuple[float, int, SessionKey]] = []  # keys: what is over must not be kept alive by a timer
-        self._order = count()
+        self._agenda = Agenda(self._sessions)
         self._keys = count(1)
         self._counters = EndpointStatistics()
 
@@ -289,7 +279,8 @@ class Endpoint:
                 self.receive_datagram(aad + ciphertext, path, now, ecn)
             return
         session.receive_run(wires, aads, ciphertexts, mask, path, now, ecn)
-        self._touch(session)
+        if not session.queued:  # else it is touched once it was polled, with the timers it has then
+            self._touch(session)
 
     def _receive_protected(self, data: bytes | memoryview, path: Path, now: float, ecn: int) -> None:
         cid = bytes(data[1:9])
@@ -301,7 +292,8 @@ class Endpoint:
         if mask is None:
             return  # still connecting: nothing can be meant for it, and a reset would give its token away
         session.receive_one(data, mask, path, now, ecn)
-        self._touch(session)
+        if not session.queued:
+            self._touch(session)
 
     def _receive_unknown(self, data: bytes, path: Path, now: float) -> None:
         """A packet of no session here: perhaps the peer's reset, else perhaps worth one of ours."""
@@ -378,19 +370,17 @@ class Endpoint:
             self._touch(session)
 
     def handle_timer(self, now: float) -> None:
-        """Act on whatever is due at ``now``; harmless when nothing is."""
+        """Act on what is due at ``now``, of :data:`TIMERS_AT_ONCE` sessions at most; harmless when nothing is.
+
+        Where that many were due, :meth:`next_timer` may be past already: read what has arrived, then call again.
+        """
         if self._responder is not None:
             self._responder.handle_timer(now)
-        heap = self._heap
-        while heap and heap[0][0] <= now:
-            at, _, key = heappop(heap)
-            session = self._sessions.get(key)
-            if session is None or session.scheduled_at != at:
-                continue
-            session.scheduled_at = None
-            due = session.next_timer()
-            if due is not None and due <= now:
-                session.handle_timer(now)
+        for _ in range(TIMERS_AT_ONCE):
+            session = self._agenda.take(now)
+            if session is None:
+                break
+            session.handle_timer(now)
             self._touch(session)
 
     # --- what to do
@@ -434,12 +424,8 @@ class Endpoint:
     def next_timer(self) -> float | None:
         """When to call :meth:`handle_timer`, monotonic seconds; None for never. Poll for datagrams first."""
         responder = None if self._responder is None else self._responder.next_timer()
-        heap = self._heap
-        while heap and ((session := self._sessions.get(heap[0][2])) is None or session.scheduled_at != heap[0][0]):
-            heappop(heap)
-        if not heap:
-            return responder
-        return heap[0][0] if responder is None else min(heap[0][0], responder)
+        at = self._agenda.next()
+        return responder if at is None or (responder is not None and responder < at) else at
 
     # --- book-keeping
 
@@ -474,21 +460,7 @@ class Endpoint:
         if session.finished:
             self._remove(session)
             return
-        at = session.next_timer()
-        if at is not None and (session.scheduled_at is None or at < session.scheduled_at):
-            session.scheduled_at = at
-            heappush(self._heap, (at, next(self._order), session.key))
-            if len(self._heap) > 64 + 4 * len(self._sessions):
-                self._compact()
-
-    def _compact(self) -> None:
-        """One entry for each session that waits: all others are void, or say the same once more."""
-        self._heap[:] = [
-            (session.scheduled_at, next(self._order), session.key)
-            for session in self._sessions.values()
-            if session.scheduled_at is not None
-        ]
-        heapify(self._heap)
+        self._agenda.put(session)
 
     def _remove(self, session: Session) -> None:
         if session.key in self._departed:

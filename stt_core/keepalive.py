@@ -6,19 +6,28 @@ network does to the answers.
 
 from __future__ import annotations
 
+from typing import Final
+
+GRID = 200
+"""Moments in one interval at which keep-alives leave."""
+YIELD: Final = 1 / 20
+"""The part of an interval by which one of two sides waits longer, or both would ask at once."""
+
 
 class KeepAlive:
     """One session's liveness. All times are monotonic seconds.
 
     A keep-alive is due ``interval`` after the peer was last heard, and again every ``interval`` of silence; after
-    ``timeout`` of silence the peer is dead. A side that is being talked to need not ask whether anyone is there, so
-    of two idle peers one asks and one answers, and both NAT mappings stay fresh.
+    ``timeout`` of silence the peer is dead. A side that is being talked to need not ask whether anyone is there, so of
+    two idle peers one asks and one answers, and both NAT mappings stay fresh; the side that ``yields`` lets the other
+    be first.
     """
 
-    __slots__ = ("_asked", "_open", "_serial", "answered", "interval", "last_heard", "timeout")
+    __slots__ = ("_asked", "_open", "_serial", "_wait", "answered", "interval", "last_heard", "timeout")
 
-    def __init__(self, interval: float, timeout: float, now: float) -> None:
+    def __init__(self, interval: float, timeout: float, now: float, *, yields: bool = False) -> None:
         self.interval = interval
+        self._wait = interval * (1 + YIELD) if yields else interval
         self.timeout = timeout
         self.last_heard = now
         self._asked = now
@@ -32,8 +41,10 @@ class KeepAlive:
         self.last_heard = now
 
     def next_due(self) -> float:
-        """When the next KEEP_ALIVE should leave."""
-        return max(self.last_heard, self._asked) + self.interval
+        """When the next KEEP_ALIVE should leave: up to a 200th of ``interval`` early, at a time of a common grid, so
+        that one waking of the process serves many sessions."""
+        due = max(self.last_heard, self._asked) + self._wait
+        return due - due % (self.interval / GRID)
 
     def dead_at(self) -> float:
         """When silence becomes death."""

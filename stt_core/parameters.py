@@ -15,7 +15,7 @@ On the wire: type u8, length u16, value, repeated; type 0 ends the list and the 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from functools import lru_cache
 from operator import attrgetter
@@ -143,19 +143,25 @@ def parse_parameters_untrusted(values: Mapping[int, bytes]) -> TransportParamete
 
     :raises Violation: on a value of the wrong size or out of range.
     """
+    numbers = _parsed_untrusted(tuple([values.get(kind) for kind in _SHAPES]))
+    token = values.get(Tlv.RESET_TOKEN, b"")
+    if len(token) not in (0, RESET_TOKEN_SIZE):
+        raise _violation(f"reset token of {len(token)} bytes")
+    return replace(numbers, reset_token=token) if token else numbers
+
+
+@lru_cache(maxsize=16)
+def _parsed_untrusted(values: tuple[bytes | None, ...]) -> TransportParameters:
+    """Remembered, because the nodes of one kind declare the same in each of their sessions."""
     fields: dict[str, int | float] = {}
-    for kind, shape in _SHAPES.items():
-        value = values.get(kind)
+    for shape, value in zip(_SHAPES.values(), values, strict=True):
         if value is None:
             continue
         number = int.from_bytes(value, "big")
         if len(value) != shape.size or not shape.least <= number <= shape.most:
             raise _violation(f"parameter {shape.name} is {number} in {len(value)} bytes")
         fields[shape.name] = number if shape.scale == 1 else number / shape.scale
-    token = values.get(Tlv.RESET_TOKEN, b"")
-    if len(token) not in (0, RESET_TOKEN_SIZE):
-        raise _violation(f"reset token of {len(token)} bytes")
-    return TransportParameters(**fields, reset_token=token)  # type: ignore[arg-type]  # _SHAPES names int and float fields
+    return TransportParameters(**fields)  # type: ignore[arg-type]  # _SHAPES names int and float fields
 
 
 def _violation(reason: str) -> Violation:

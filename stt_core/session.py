@@ -22,7 +22,7 @@ from stt_core.context import Context
 from stt_core.errors import CloseReason, ConnectError, ErrorCode, SessionClosedError, STTError, Violation
 from stt_core.events import HandshakeFailed, SessionClosed, SessionEstablished
 from stt_core.frames import FrameType
-from stt_core.handshake import HandshakeResult, Initiator
+from stt_core.handshake import HandshakeResult, Initiator, Peer
 from stt_core.keys import CidMask
 from stt_core.outbound import OVERHEAD
 from stt_core.packing import Batch
@@ -36,7 +36,7 @@ class Session(Commands):
     """See the module's text. Made by :class:`~stt_core.endpoint.Endpoint` only."""
 
     __slots__ = (
-        "_begin", "_close_request", "_farewell", "_initiator", "_path", "_result", "_timers", "local_cid", "masks",
+        "_begin", "_close_request", "_farewell", "_initiator", "_path", "_peer", "_timers", "local_cid", "masks",
         "peer_reset_token", "role", "scheduled_at",
     )  # fmt: skip
 
@@ -48,12 +48,12 @@ class Session(Commands):
         """Our connection ids, and how packets to each are masked; empty before there are keys."""
         self.peer_reset_token: bytes | None = None
         self.scheduled_at: float | None = None
-        """The endpoint's own note: where it stands in its timer heap."""
+        """The endpoint's own note: where it stands in its agenda."""
         self._path = path
         self._timers = Timers()
         self._begin: Callable[[float], Initiator] | None = None
         self._initiator: Initiator | None = None
-        self._result: HandshakeResult | None = None
+        self._peer: Peer | None = None
         self._farewell: Farewell | None = None
         self._close_request: tuple[int, str, float] | None = None
 
@@ -65,17 +65,17 @@ class Session(Commands):
     @property
     def session_id(self) -> bytes:
         """8 bytes, the same on both sides; public, for logs and the API. Empty before the handshake is done."""
-        return self._result.session_id if self._result else b""
+        return self._peer.session_id if self._peer else b""
 
     @property
     def peer_node_id(self) -> bytes:
         """The label the peer gave itself; any holder of the seed can claim any label. Empty before the handshake."""
-        return self._result.peer_node_id if self._result else b""
+        return self._peer.node_id if self._peer else b""
 
     @property
     def peer_identity_key(self) -> bytes | None:
         """The peer's proven Ed25519 public key, 32 bytes, where it has one."""
-        return self._result.peer_identity_key if self._result else None
+        return self._peer.identity_key if self._peer else None
 
     @property
     def path(self) -> Path:
@@ -176,7 +176,7 @@ class Session(Commands):
 
     def _open_channel(self, result: HandshakeResult, now: float) -> Channel:
         context = self._context
-        self._result = result.remembered()  # all keys are derived here: nothing else may know the master secret later
+        self._peer = result.peer  # all keys are derived here: nothing else may know the master secret later
         self.peer_reset_token = result.peer_parameters.reset_token
         self._channel = Channel(
             result,
@@ -446,7 +446,8 @@ class Session(Commands):
                 self._close_request = (*self._close_request[:2], 0.0)
         for timer in self._timers.expired(now):
             self._on_timer(timer, now)
-        self.mark_ready()
+        if self.wants_to_send:
+            self.mark_ready()
 
     def _on_timer(self, timer: Timer, now: float) -> None:
         channel = self._channel
@@ -475,6 +476,7 @@ class Session(Commands):
             self._on_idle_timer(channel, now)
         elif timer is Timer.KEYS:
             channel.protection.handle_timer(now)
+            self._set(Timer.KEYS, channel.protection.next_timer())
         elif timer is Timer.PATH:
             channel.handle_path_timer(now)
 

@@ -12,7 +12,13 @@ from enum import Enum
 from typing import Final, TypeVar
 
 
-class SessionState(Enum):
+class _Named(Enum):
+    """Members are keys of the tables below, and compared by identity: so let them be hashed by it, without a call."""
+
+    __hash__ = object.__hash__
+
+
+class SessionState(_Named):
     """A session's life (chapter, "Session State")."""
 
     INIT = "INIT"
@@ -22,7 +28,7 @@ class SessionState(Enum):
     CLOSED = "CLOSED"
 
 
-class SessionTrigger(Enum):
+class SessionTrigger(_Named):
     """What can move a session."""
 
     START = "start"
@@ -32,7 +38,7 @@ class SessionTrigger(Enum):
     LOST = "timeout, reset or failure"
 
 
-class SendState(Enum):
+class SendState(_Named):
     """The sending half of a stream (RFC 9000 section 3.1)."""
 
     OPEN = "open"
@@ -42,7 +48,7 @@ class SendState(Enum):
     RESET_ACKED = "reset acked"
 
 
-class SendTrigger(Enum):
+class SendTrigger(_Named):
     """What can move a sending half."""
 
     FINISH = "finish"
@@ -51,7 +57,7 @@ class SendTrigger(Enum):
     RESET_ACKED = "reset acked"
 
 
-class ReceiveState(Enum):
+class ReceiveState(_Named):
     """The receiving half of a stream (RFC 9000 section 3.2)."""
 
     OPEN = "open"
@@ -62,7 +68,7 @@ class ReceiveState(Enum):
     RESET_READ = "reset read"
 
 
-class ReceiveTrigger(Enum):
+class ReceiveTrigger(_Named):
     """What can move a receiving half."""
 
     FIN = "fin arrived"

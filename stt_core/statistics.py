@@ -1,4 +1,4 @@
-"""What a session has measured of itself."""
+"""What sessions and endpoints have counted and measured of themselves."""
 
 from __future__ import annotations
 
@@ -52,3 +52,17 @@ class SessionStatistics:
     def loss(self) -> float:
         """The share of sent packets that were declared lost, 0 to 1."""
         return self.packets_lost / self.packets_sent if self.packets_sent else 0.0
+
+
+@dataclass(slots=True)
+class EndpointStatistics:
+    """Counters since the endpoint was made. Datagrams unless the name says otherwise."""
+
+    received: int = 0
+    sent: int = 0
+    malformed: int = 0
+    unknown_cid: int = 0
+    resets_sent: int = 0
+    resets_received: int = 0
+    sessions_opened: int = 0
+    sessions_refused: int = 0

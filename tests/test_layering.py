@@ -20,7 +20,7 @@ ROOMS = [
     *("crypto", "cpace", "keys", "cids"),
     *("protection", "handshake", "recovery", "streams"),
     *("paths", "keepalive", "closing", "datagrams", "budget", "acks", "control", "outbound", "channel"),
-    *("statistics", "context", "commands", "session", "endpoint"),
+    *("statistics", "context", "commands", "session", "agenda", "endpoint"),
 ]
 """The rooms of the core, lowest first. A room imports only rooms that stand before it."""
 

@@ -11,7 +11,7 @@ from stt_core.handshake.identity import Identity, node_id_of
 from stt_core.handshake.initiator import Initiator
 from stt_core.handshake.limits import TargetBudget, address_prefixes, is_loopback
 from stt_core.handshake.responder import PENDING_LIFETIME, Accepted, Refused, Responder
-from stt_core.handshake.result import HandshakeResult
+from stt_core.handshake.result import HandshakeResult, Peer
 from stt_core.handshake.seed import weak_seed_reason
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "HandshakeResult",
     "Identity",
     "Initiator",
+    "Peer",
     "Refused",
     "Responder",
     "TargetBudget",

@@ -11,6 +11,7 @@ import hmac
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
+from math import inf
 from typing import Final, NamedTuple
 
 from stt_core import cpace
@@ -135,6 +136,7 @@ class Responder:
         "_identity",
         "_limits",
         "_new_cid",
+        "_next_at",
         "_owns_nonce",
         "_parameters_for",
         "_pending",
@@ -189,6 +191,8 @@ class Responder:
         self._pending: dict[bytes, bytes] = {}
         self._pending_ends: deque[tuple[float, bytes]] = deque()
         self._finals: dict[bytes, bytes] = {}
+        self._next_at = inf
+        """When there is next something to forget."""
         self.counters = Counters()
 
     def statistics(self) -> dict[str, int]:
@@ -220,6 +224,8 @@ class Responder:
             outcome = None
         if outcome is None:
             self.counters.dropped += 1
+        if self._next_at == inf:  # what comes later ends later, but for what notes it itself
+            self._plan()
         return outcome
 
     def established(self, local_cid: bytes, now: float) -> None:
@@ -238,17 +244,23 @@ class Responder:
 
     def handle_timer(self, now: float) -> None:
         """Forget what has had its time: keys, used nonces, sessions that never spoke."""
+        if now < self._next_at:
+            return
         self._epochs.expire(now)
         for nonce_r in _due(self._used_ends, now):
             del self._used[nonce_r]
         for cid in _due(self._pending_ends, now):
             self.forget(cid, now)
+        self._plan()
 
     def next_timer(self) -> float | None:
         """When :meth:`handle_timer` wants to be called; None while there is nothing to forget."""
+        return None if self._next_at == inf else self._next_at
+
+    def _plan(self) -> None:
         ends = [queue[0][0] for queue in (self._used_ends, self._pending_ends) if queue]
         epoch = self._epochs.next_timer()
-        return min(ends if epoch is None else [*ends, epoch], default=None)
+        self._next_at = min(ends if epoch is None else [*ends, epoch], default=inf)
 
     # HELLO
 
@@ -385,6 +397,7 @@ class Responder:
         # First of all spent: whatever goes wrong from here on, it won't be tried again.
         self._used[proof.nonce_r] = Verdict(digest, RejectCode.AUTHENTICATION)
         self._used_ends.append((now + COOKIE_LIFE, proof.nonce_r))
+        self._next_at = min(self._next_at, now + COOKIE_LIFE, now + PENDING_LIFETIME)
         self.counters.pake_operations += 1
         transcript = self._verified(claim)
         if transcript is None:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
-from typing import Final
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from stt_core.parameters import TransportParameters
 from stt_core.types import Role, Suite
 
-_FORGOTTEN: Final = TransportParameters()
+
+class Peer(NamedTuple):
+    """What a session keeps of its handshake: who is there, and nothing secret."""
+
+    session_id: bytes
+    node_id: bytes
+    identity_key: bytes | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +36,7 @@ class HandshakeResult:
     peer_parameters: TransportParameters
     rtt: float | None = None
 
-    def remembered(self) -> HandshakeResult:
-        """What is worth keeping once the keys are derived and the limits set: who is there, and nothing secret."""
-        return replace(self, master=b"", peer_parameters=_FORGOTTEN)
+    @property
+    def peer(self) -> Peer:
+        """What is worth keeping once the keys are derived and the limits set."""
+        return Peer(self.session_id, self.peer_node_id, self.peer_identity_key)

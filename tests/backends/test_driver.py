@@ -1,133 +1,79 @@
-"""The driver between a real endpoint and a real socket, on loopback, with no event loop but these lines."""
+"""The order of a turn, on a real socket over an endpoint that writes down what is asked of it."""
 
 from __future__ import annotations
 
-import os
-import select
-import time
-from collections.abc import Callable, Iterator
+import socket
+from collections.abc import Iterator
+from itertools import count
+from typing import Any, cast
 
 import pytest
 
-from stt_backends.driver import Driver
-from stt_backends.pyca import PycaCrypto
+from stt_backends.driver import MOST_READS, READS_BEFORE_TIMERS, Driver
 from stt_backends.udp import UdpSocket
-from stt_backends.udp_address import Address
-from stt_core.config import EndpointConfig
 from stt_core.endpoint import Endpoint
-from stt_core.events import AnyEvent, SessionEstablished
-from stt_core.session import Session
-from stt_core.types import StreamMode
-
-WAIT = 10.0
-SEED = b"the seed of the driver's tests"
 
 
-class NarrowSocket(UdpSocket):
-    """Its interface's MTU can change; it notes the sizes of what leaves."""
+class FakeEndpoint:
+    """Says nothing; its timer is due whenever ``due`` is."""
 
-    __slots__ = ("largest", "sizes")
+    wants_to_send = has_events = False
 
     def __init__(self) -> None:
-        super().__init__("127.0.0.1")
-        self.largest = 65_507
-        self.sizes: list[int] = []
+        self.due: float | None = None
+        self.happened: list[str] = []
 
-    def send(self, data: bytes, segment_size: int, address: Address, ecn: int = 0) -> bool:
-        size = min(segment_size, len(data))
-        if size > self.largest:
-            self.too_big.append((address, size))
-            return True
-        self.sizes.append(size)
-        return super().send(data, segment_size, address, ecn)
+    def next_timer(self) -> float | None:
+        return self.due
 
+    def handle_timer(self, now: float) -> None:
+        self.happened.append("timer")
 
-class Side:
-    """One endpoint with its socket."""
+    def receive_datagrams(self, *_: Any) -> None:
+        self.happened.append("datagram")
 
-    def __init__(self, node_id: bytes) -> None:
-        self.socket = NarrowSocket()
-        # No keep-alive comes to the rescue of who forgot to send.
-        config = EndpointConfig(
-            shared_seed=SEED,
-            node_id=node_id,
-            receive_buffer_hint=self.socket.receive_buffer,
-            keep_alive_interval=1000.0,
-            keep_alive_timeout=2000.0,
-        )
-        self.events: list[AnyEvent] = []
-        endpoint = Endpoint(config, crypto=PycaCrypto(), entropy=os.urandom)
-        self.driver = Driver(endpoint, self.socket, self.events.append)
-
-    @property
-    def session(self) -> Session:
-        (established,) = [event for event in self.events if isinstance(event, SessionEstablished)]
-        return self.driver.endpoint.session(established.session_key)
+    def next_event(self) -> None:
+        return None
 
 
 @pytest.fixture
-def sides() -> Iterator[tuple[Side, Side]]:
-    """Two that hold a session with each other, and have found that their path takes large datagrams."""
-    one, other = Side(b"one"), Side(b"other")
-    try:
-        one.driver.endpoint.connect(other.socket.address, now=time.monotonic())
-        one.driver.flush()
-        run_until(lambda: established(one) and established(other), one, other)
-        stream = one.session.open_stream(mode=StreamMode.BYTES)
-        run_until(lambda: fill(one.session, stream) > 8900, one, other)
-        run_until(lambda: one.session.statistics().bytes_in_flight == 0, one, other)
-        yield one, other
-    finally:
-        one.socket.close()
-        other.socket.close()
+def rig() -> Iterator[tuple[Driver, FakeEndpoint]]:
+    with UdpSocket("127.0.0.1", recv_buffer_size=4 << 20) as sock:
+        endpoint = FakeEndpoint()
+        ticks = count()
+        yield Driver(cast(Endpoint, endpoint), sock, lambda _: None, clock=lambda: float(next(ticks))), endpoint
 
 
-def established(side: Side) -> bool:
-    return any(isinstance(event, SessionEstablished) for event in side.events)
+def send(driver: Driver, datagrams: int) -> None:
+    """Put that many datagrams into the driver's socket, each from a socket of its own, so that none are read as one."""
+    address = driver.socket.address
+    for _ in range(datagrams):
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+            sender.sendto(b"datagram", address)
 
 
-def fill(session: Session, stream: int) -> int:
-    """Keep a stream's buffer full; the size of the session's datagrams."""
-    session.write(stream, bytes(16_384))
-    return session.statistics().datagram_size
+def test_a_turn_reads_a_few_where_no_timer_is_due(rig: tuple[Driver, FakeEndpoint]) -> None:
+    driver, endpoint = rig
+    send(driver, 5 * MOST_READS)
+    for _ in range(10):
+        before = len(endpoint.happened)
+        driver.turn()
+        assert len(endpoint.happened) - before <= MOST_READS
+    assert endpoint.happened == ["datagram"] * 5 * MOST_READS
 
 
-def run_until(done: Callable[[], bool], *sides: Side) -> None:
-    """Take turns as an adapter would."""
-    end = time.monotonic() + WAIT
-    while not done():
-        now = time.monotonic()
-        assert now < end
-        timers = [at for side in sides if (at := side.driver.next_timer()) is not None]
-        select.select([side.socket for side in sides], [], [], max(0.0, min([end, *timers]) - now))
-        for side in sides:
-            side.driver.turn()
+def test_what_has_arrived_is_read_before_a_timer_is_acted_on(rig: tuple[Driver, FakeEndpoint]) -> None:
+    driver, endpoint = rig
+    send(driver, 5 * MOST_READS)
+    endpoint.due = 0.0
+    driver.turn()
+    assert endpoint.happened == ["datagram"] * 5 * MOST_READS + ["timer"]
 
 
-def test_what_was_too_big_leaves_again_in_the_same_flush(sides: tuple[Side, Side]) -> None:
-    one, _ = sides
-    before = one.session.statistics()
-    one.socket.largest = 1472
-    one.socket.sizes.clear()
-    stream = one.session.open_stream()
-    one.session.send_message(stream, bytes(100_000))
-    one.driver.flush()
-    after = one.session.statistics()
-    assert one.socket.too_big == []
-    assert sum(one.socket.sizes) > 0
-    assert max(one.socket.sizes) == after.datagram_size == 1200
-    assert after.cwnd == pytest.approx(before.cwnd, rel=0.01), "a refusal is no congestion"
-
-
-def test_a_message_arrives_though_the_interface_shrank(sides: tuple[Side, Side]) -> None:
-    one, other = sides
-    one.socket.largest = 1472
-    stream = one.session.open_stream(stream_id=1)
-    one.session.send_message(stream, bytes(100_000))
-    one.driver.flush()
-    run_until(lambda: stream in streams_of(other) and other.session.is_readable(stream), one, other)
-    assert other.session.read_message(stream) == bytes(100_000)
-
-
-def streams_of(side: Side) -> set[int]:
-    return {stream for event in side.events if (stream := getattr(event, "stream_id", None)) is not None}
+def test_datagrams_without_end_do_not_keep_timers_waiting(rig: tuple[Driver, FakeEndpoint]) -> None:
+    driver, endpoint = rig
+    send(driver, READS_BEFORE_TIMERS + 10)
+    endpoint.due = 0.0
+    driver.turn()
+    assert endpoint.happened == ["datagram"] * READS_BEFORE_TIMERS + ["timer"]
+    assert driver.more

@@ -17,6 +17,7 @@ from stt_core.errors import (
     StateError,
 )
 from stt_core.events import HandshakeFailed, PeerRejected, SessionClosed, SessionEstablished, StreamReadable
+from stt_core.handshake import Peer
 from stt_core.session import Session
 from stt_core.state import SessionState
 from tests.core.pair import SEED, START, Pair, channel_of, dead, sealed, send_all
@@ -212,8 +213,7 @@ class TestSecrets:
         gc.collect()
         for session in (ours, theirs):
             assert old not in reachable_secrets(session)
-            assert session._result is not None
-            assert session._result.master == b""
+            assert session._peer == Peer(session.session_id, session.peer_node_id, session.peer_identity_key)
 
 
 def reachable_secrets(session: Session) -> set[bytes]:

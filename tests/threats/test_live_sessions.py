@@ -149,7 +149,7 @@ def hello_of(number: int) -> bytes:
 
 
 def state_of(endpoint: Endpoint) -> int:
-    return len(endpoint._sessions) + len(endpoint._routes) + len(endpoint._budgets) + len(endpoint._heap)
+    return len(endpoint._sessions) + len(endpoint._routes) + len(endpoint._budgets) + len(endpoint._agenda)
 
 
 class TestOptimisticAck:
