@@ -20,9 +20,9 @@ from stt_backends.udp import UdpSocket
 from stt_backends.udp_address import Address
 from tests.backends.test_udp import FailingSocket, is_readable
 
-SOL_IP, IP_TOS, IP_MTU_DISCOVER = 0, 1, 10
+SOL_IP, IP_TOS, IP_MTU_DISCOVER, IP_RECVERR = 0, 1, 10, 11
 SOL_UDP, UDP_GRO = 17, 104
-SOL_IPV6, IPV6_MTU_DISCOVER, IPV6_TCLASS = 41, 23, 67
+SOL_IPV6, IPV6_MTU_DISCOVER, IPV6_RECVERR, IPV6_TCLASS = 41, 23, 25, 67
 PMTUDISC_PROBE = 3
 
 Control = list[tuple[int, int, bytes]]
@@ -256,3 +256,60 @@ def test_the_news_of_an_earlier_datagram_is_no_refusal_of_this_one(size: int) ->
         assert sock.losses == {}
         assert sock.send(bytes(2 * 1452), 1452, sock.address)
         assert 1452 not in raw.sent_sizes, "batches leave segmented still"
+
+
+class FloodedSocket(FailingSocket):
+    """Whenever this may happen, an ICMP "fragmentation needed" comes in before a call."""
+
+    def sendmsg(self, *arguments: Any) -> int:
+        self._flood()
+        return super().sendmsg(*arguments)
+
+    def sendto(self, *arguments: Any) -> int:
+        self._flood()
+        return super().sendto(*arguments)
+
+    def _flood(self) -> None:
+        if self.getsockopt(SOL_IP, IP_RECVERR):
+            raise OSError(errno.EMSGSIZE, os.strerror(errno.EMSGSIZE))
+
+
+@pytest.mark.parametrize("size", [1200, 6000])
+def test_a_flood_of_icmp_messages_costs_neither_datagrams_nor_segmentation(size: int) -> None:
+    raw = FloodedSocket()
+    with UdpSocket(sock=raw) as sock:
+        for _ in range(3):
+            assert sock.send(bytes(size), 1200, sock.address)
+        assert sock.losses == {}
+        assert sock.too_big == []
+        assert raw.sent_sizes == ([1200] * 3 if size == 1200 else []), "batches leave segmented still"
+        assert raw.getsockopt(SOL_IP, IP_RECVERR) == 1, "refusals are heard again"
+
+
+def test_a_refusal_that_waits_is_not_forgotten_when_others_are() -> None:
+    with UdpSocket("127.0.0.1") as gone:
+        nobody = gone.address
+    raw = FloodedSocket()
+    with UdpSocket(sock=raw) as sock:
+        socket.socket.sendto(raw, b"anyone?", nobody)
+        assert is_readable(sock)
+        assert sock.send(b"myself", 1200, sock.address)
+        assert sock.receive_error() == nobody
+        assert sock.receive_error() is None
+
+
+def test_a_dual_stack_socket_is_deaf_in_both_families_and_hears_again() -> None:
+    class FloodedDualSocket(socket.socket):
+        def sendto(self, *arguments: Any) -> int:
+            if self.getsockopt(SOL_IP, IP_RECVERR) or self.getsockopt(SOL_IPV6, IPV6_RECVERR):
+                raise OSError(errno.EMSGSIZE, os.strerror(errno.EMSGSIZE))
+            return super().sendto(*arguments)
+
+    raw = FloodedDualSocket(socket.AF_INET6, socket.SOCK_DGRAM)
+    raw.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+    raw.bind(("::", 0))
+    with UdpSocket(sock=raw) as sock:
+        for host in ("127.0.0.1", "::1"):
+            assert sock.send(b"myself", 1200, (host, sock.address[1]))
+        assert sock.losses == {}
+        assert raw.getsockopt(SOL_IP, IP_RECVERR) == raw.getsockopt(SOL_IPV6, IPV6_RECVERR) == 1
