@@ -1,4 +1,5 @@
 # Every target sets up what it needs: a machine with Python 3.11 (and the pip that came with it) and make is enough.
+# Only the tests in tests/netns want root, and iproute2.
 # Stamp files in the virtual environments say what is installed, so that a second run starts at once.
 # What gets installed is written down in pyproject.toml alone.
 
@@ -19,11 +20,11 @@ INSTALL := -m pip --disable-pip-version-check --quiet install
 TYPED := $(wildcard stt_core stt_backends stt_anyio stt_trio tests fuzz benchmarks examples tools docs/make_diagrams.py)
 FUZZ_SECONDS := 30
 
-.PHONY: help install demo test test-core lint format bench guard fuzz docs clean
+.PHONY: help install demo test test-core iproute2 lint format bench guard fuzz docs clean
 
 help:
 	@echo "make demo     see a file cross between two processes of this machine"
-	@echo "make test     lint, types, layering and every test"
+	@echo "make test     lint, types, layering and every test; as root, for those that make network namespaces"
 	@echo "make install  the library and the stt command, in $(VENV)"
 	@echo "make lint     ruff, mypy and the import contracts only;  make format  lets ruff mend what it can"
 	@echo "make bench    STT beside its peers, ten minutes;  make guard  what a packet costs, in calls and instructions"
@@ -35,8 +36,14 @@ install: $(VENV)/.installed
 demo: install
 	$(BIN)/stt demo
 
-test: lint test-core
+test: lint test-core iproute2
 	$(BIN)/python -m pytest
+
+# tests/netns makes network namespaces with ip(8), as root; a test says so where either is missing.
+iproute2:
+	@PATH="$$PATH:/usr/sbin:/sbin"; command -v ip >/dev/null || test "$$(id -u)" != 0 || \
+	! command -v apt-get >/dev/null || \
+	{ apt-get update --quiet && apt-get install --quiet --yes --no-install-recommends iproute2; }
 
 # The core's own tests, in an environment that holds pytest and nothing else: the proof that the core needs nothing.
 test-core: $(CORE_VENV)/.ready

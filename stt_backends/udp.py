@@ -58,6 +58,8 @@ _ERROR_SPACE = 512
 
 _MAX_TOO_BIG = 16
 """Refused sizes kept until they are asked for."""
+_MAX_REFUSED = 16
+"""Likewise, destinations."""
 _ATTEMPTS = 64
 # What one call may throw away before it gives way to the caller's loop. A flood of empty datagrams, or of ICMP
 # messages, must not keep it here; the socket stays ready, so the next call goes on.
@@ -87,10 +89,12 @@ class UdpSocket:
     __slots__ = (
         "_control",
         "_control_size",
+        "_deaf",
         "_ecn",
         "_errors_pending",
         "_ipv6",
         "_read",
+        "_refused",
         "_report_errors",
         "_rest",
         "_segment_limit",
@@ -143,6 +147,8 @@ class UdpSocket:
         needs that (RFC 9000 section 14)."""
         self._ecn = 0
         self._errors_pending = False
+        self._deaf = False
+        self._refused: list[Address] = []
         self._report_errors = report_errors and _enable_error_queue(sock)
         buffer = bytearray(65536)
         self._view = memoryview(buffer)
@@ -273,8 +279,11 @@ class UdpSocket:
         Free when there is nothing to fetch. Anyone who can guess both ports can forge such a message, so it is a hint
         for connections that have not heard from the peer yet, and nothing more. Linux only: elsewhere always None.
         """
-        if not self._errors_pending or not self._report_errors:
-            return None
+        if self._refused:
+            return self._refused.pop(0)
+        return self._next_refusal() if self._errors_pending and self._report_errors else None
+
+    def _next_refusal(self) -> Address | None:
         for _ in range(_ATTEMPTS):
             try:
                 _, control, _, address = self._socket.recvmsg(0, _ERROR_SPACE, _MSG_ERRQUEUE)
@@ -287,6 +296,22 @@ class UdpSocket:
             if is_refusal(control):
                 return canonical(address)
         return None
+
+    def _set_deaf(self, deaf: bool) -> None:
+        """While deaf, no ICMP message fails a call: what fails then is this host's own word.
+
+        Anybody who knows one port can send such messages, as fast as the line allows, and each would fail a call.
+        Those that wait are lost, refusals excepted.
+        """
+        if deaf == self._deaf or not self._report_errors:
+            return
+        self._deaf = deaf
+        if deaf:
+            while len(self._refused) < _MAX_REFUSED and (refused := self._next_refusal()) is not None:
+                self._refused.append(refused)
+        _enable_error_queue(self._socket, not deaf)
+        if deaf:
+            self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)  # which takes back the one that waits
 
     def _note(self, error: OSError) -> None:
         """Pass over what the network did, raise what we did."""
@@ -304,17 +329,24 @@ class UdpSocket:
     def _send_carefully(self, data: bytes, segment_size: int, target: tuple[Any, ...]) -> bool:
         """Go on where the last call stopped, by as many system calls as it takes, and decide what errors mean.
 
-        Each piece is tried once more on an error that may be an earlier datagram's. A segmented piece that fails is
-        sent unsegmented, and only if *that* works was segmentation to blame, and is given up: otherwise one unreachable
-        or forged address would take it from everybody.
+        Each piece is tried once more on an error that may be an earlier datagram's, and from then on the socket is deaf
+        to such. A segmented piece that fails is sent unsegmented, and only if *that* works was segmentation to blame,
+        and is given up: otherwise one unreachable or forged address would take it from everybody.
         """
         if segment_size < 1:
             raise ValueError(f"segment_size is {segment_size}, expected at least 1")
+        try:
+            return self._send_pieces(data, segment_size, target)
+        finally:
+            self._set_deaf(False)
+
+    def _send_pieces(self, data: bytes, segment_size: int, target: tuple[Any, ...]) -> bool:
         rest, self._rest = self._rest, None
         start = rest[1] if rest is not None and rest[0] is data else 0
         limit = self._segment_limit
         suspect = 0
         retried = -1
+        stragglers = 1  # a message may have been on its way through the system when the socket went deaf
         view = memoryview(data)
         while start < len(data):
             segmented = segment_size <= limit and len(data) - start > segment_size
@@ -330,8 +362,10 @@ class UdpSocket:
             except OSError as error:
                 number = error.errno or 0
                 self._note(error)
-                if VERDICTS[number] is Verdict.RETRY and retried != start:
+                if VERDICTS[number] is Verdict.RETRY and (retried != start or stragglers):
+                    stragglers -= retried == start
                     retried = start
+                    self._set_deaf(True)
                     continue
                 if stop - start > segment_size and number in SEGMENTATION_ERRNOS:
                     suspect, limit = number, 0
@@ -408,11 +442,11 @@ def _enable(sock: socket.socket, level: int, option: int, value: int = 1) -> boo
     return True
 
 
-def _enable_error_queue(sock: socket.socket) -> bool:
+def _enable_error_queue(sock: socket.socket, on: bool = True) -> bool:
     """Without it Linux tells an unconnected socket of no ICMP message. A dual-stack socket wants both."""
-    enabled = _enable(sock, _SOL_IP, _IP_RECVERR)
+    enabled = _enable(sock, _SOL_IP, _IP_RECVERR, on)
     if sock.family == socket.AF_INET6:
-        enabled = _enable(sock, _SOL_IPV6, _IPV6_RECVERR) or enabled
+        enabled = _enable(sock, _SOL_IPV6, _IPV6_RECVERR, on) or enabled
     return enabled
 
 

@@ -65,6 +65,9 @@ class Network:
     def _make(self, mtu: int) -> None:
         a, router, b = self._names.values()
         _ip(*(f"netns add {name}" for name in (a, router, b)))
+        for place in self._names:  # looking for others with the same address would take IPv6 a second
+            self.set_sysctl(place, "net/ipv6/conf/all/accept_dad", "0")
+            self.set_sysctl(place, "net/ipv6/conf/default/accept_dad", "0")
         ends: tuple[tuple[Place, str, str, int], ...] = (("a", a, "left", 1), ("b", b, "right", 2))
         for place, host, device, net in ends:
             _ip(f"link add {device} netns {router} mtu {mtu} type veth peer name eth0 netns {host} mtu {mtu}")

@@ -19,7 +19,9 @@ import json
 import random
 import subprocess
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
@@ -28,12 +30,14 @@ from typing import Any, NamedTuple, Self
 import anyio
 
 from stt_anyio import ByteStream, STTNode, STTSession
-from tests.netns.network import Network, Place
+from stt_backends.udp_address import Address
+from tests.netns.network import ROUTER_A4, Network, Place
+from tests.support.relay import RelayProcess
 
 SEED = b"a seed only the hosts of these tests know"
 MIB = 1024 * 1024
-LIMIT = 20.0
-"""Seconds a transfer may take, several times what any does; less than a session takes to give up on a silent peer."""
+LIMIT = 60.0
+"""Seconds a transfer may take, several times what any does."""
 
 
 async def give(session: STTSession, options: argparse.Namespace, report: functools.partial[None]) -> None:
@@ -95,6 +99,7 @@ def tell(node: STTNode, session: STTSession, sha256: str = "") -> None:
     ecn = channel.recovery.ecn
     say(
         sha256=sha256,
+        seconds=time.monotonic(),
         **asdict(session.statistics()),
         port=node.port,
         path=session.path.address,
@@ -137,8 +142,8 @@ def main() -> None:
 class Peer:
     """The above as a process, for the length of a ``with`` block."""
 
-    def __init__(self, network: Network, place: Place, job: str, *arguments: str | int) -> None:
-        command = [*network.prefix(place), sys.executable, "-m", "tests.netns.peer", job, *map(str, arguments)]
+    def __init__(self, network: Network, place: Place, *arguments: str | int) -> None:
+        command = [*network.prefix(place), sys.executable, "-m", "tests.netns.peer", *map(str, arguments)]
         self._process = subprocess.Popen(
             command, cwd=Path(__file__).parents[2], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
@@ -177,6 +182,14 @@ class Peer:
             pass
 
 
+class Ends(NamedTuple):
+    """The processes of a transfer."""
+
+    giver: Peer
+    taker: Peer
+    relay: RelayProcess | None
+
+
 class Outcome(NamedTuple):
     """What both ends reported at the end; ``before`` is the giver's report in between (empty without one)."""
 
@@ -185,7 +198,8 @@ class Outcome(NamedTuple):
     taker: dict[str, Any]
 
 
-def transfer(
+@contextmanager
+def ends(
     network: Network,
     ours: str,
     theirs: str,
@@ -193,24 +207,42 @@ def transfer(
     mib: int,
     more: int | None = None,
     rest: bool = False,
-    meanwhile: Callable[[], object] | None = None,
-) -> Outcome:
-    """Give ``mib`` MiB from host A's address ``ours`` to host B's ``theirs``, and ``more`` after ``meanwhile`` was
-    called: on a running transfer, or with ``rest`` on one that pauses.
-
-    A taker answers with a hash, and its giver fails where that isn't the right one.
+    download: bool = False,
+    climate: Mapping[str, Any] | None = None,
+) -> Iterator[Ends]:
+    """Host A connects from ``ours`` to ``theirs`` on host B and gives, or with ``download`` takes, ``mib`` MiB; then
+    ``more``, once told to go on. With a ``climate`` (see :mod:`tests.support.relay`) all goes through a relay on the
+    router. Where the hash of what was taken isn't the right one, the giver fails.
     """
-    with Peer(network, "b", "take", "--bind", theirs) as taker:
-        options: list[str | int] = ["--to", theirs, taker.port, "--mib", mib]
+    giving: list[str | int] = ["give", "--mib", mib]
+    if more is not None:
+        giving += ["--more", more, *(["--rest"] if rest else [])]
+    there, here = (giving, ["take"]) if download else (["take"], giving)
+    with ExitStack() as stack:
+        listening = stack.enter_context(Peer(network, "b", *there, "--bind", theirs))
+        to: Address = (theirs, listening.port)
+        relay = None
+        if climate is not None:
+            prefix = network.prefix("router")
+            relay = stack.enter_context(RelayProcess(to, listen=ROUTER_A4, prefix=prefix, **climate))
+            to = relay.address
+        calling = stack.enter_context(Peer(network, "a", *here, "--bind", ours, "--to", *to[:2]))
+        yield Ends(listening, calling, relay) if download else Ends(calling, listening, relay)
+
+
+def transfer(
+    network: Network, ours: str, theirs: str, *, meanwhile: Callable[[], object] | None = None, **settings: Any
+) -> Outcome:
+    """A transfer to its end, ``settings`` as for :func:`ends`; where there is ``more``, it goes on once ``meanwhile``
+    was called.
+    """
+    with ends(network, ours, theirs, **settings) as (giver, taker, _):
+        before = {}
         if meanwhile is not None:
-            options += ["--more", more or 0, *(["--rest"] if rest else [])]
-        with Peer(network, "a", "give", "--bind", ours, *options) as giver:
-            before = {}
-            if meanwhile is not None:
-                before = giver.report()
-                meanwhile()
-                giver.go_on()
-            return Outcome(before, giver.report(), taker.report())
+            before = giver.report()
+            meanwhile()
+            giver.go_on()
+        return Outcome(before, giver.report(), taker.report())
 
 
 if __name__ == "__main__":
