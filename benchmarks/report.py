@@ -69,7 +69,7 @@ def text(rows: Iterable[Row]) -> str:
     """The table for a terminal."""
     lines = []
     for row in rows:
-        lines.append(f"{row.title}, {row.unit}  (an AEAD call took {row.aead:.2f} µs)")
+        lines.append(f"{row.title}, {row.unit}" + (f"  (an AEAD call took {row.aead:.2f} µs)" if row.aead else ""))
         for party, values in row.values.items():
             verdicts = "; ".join(row.verdicts(party))
             lines.append(f"  {party:32} {figure(median(values)):>9}   {spread(values):22} {verdicts}".rstrip())

@@ -140,7 +140,9 @@ class Outbound:
         """An ACK or a timer has moved the window."""
         if self._paced:
             recovery = self.recovery
-            self.pacer.set_rate(recovery.congestion.cwnd, recovery.rtt.smoothed, recovery.mtu.size, now)
+            congestion = recovery.congestion
+            slow_start = congestion.cwnd < congestion.ssthresh
+            self.pacer.set_rate(congestion.cwnd, recovery.rtt.smoothed, recovery.mtu.size, now, slow_start)
         self.charge()
         self.plan_loss_timer()
 

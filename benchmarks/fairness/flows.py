@@ -20,6 +20,9 @@ SOCKET = 4 << 20
 WINDOW = 16 << 20
 """The largest receive window of everybody, in bytes: no road here holds more."""
 CHUNK = bytes(64 * 1024)
+TICK = 1e-5
+"""Seconds after which aioquic is asked again, at least: it may set a timer to a moment that has come, and leave it to
+the event loop that time passes before the next turn."""
 
 
 class Flow(Protocol):
@@ -123,6 +126,8 @@ class _QuicEnd:
         for data, _ in self.connection.datagrams_to_send(now):
             self.onward(Datagram(None, None, data))
         at = self.connection.get_timer()
+        if at is not None:
+            at = max(at, now + TICK)
         if at is not None and at != self._armed:
             self._armed = at
             self.clock.at(at, lambda: self._timer(at))
