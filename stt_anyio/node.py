@@ -251,7 +251,8 @@ class STTNode:
 
     def kick(self) -> None:
         """Let what a command has queued leave: at once, or with what follows at its heels."""
-        if self._pump is not None and self._driver is not None and self._driver.has_work:
+        driver = self._driver
+        if self._pump is not None and driver is not None and driver.has_work and not driver.join():
             self._pump.submit()
 
     def _wake(self) -> None:

@@ -20,6 +20,11 @@ from stt_core.types import Path, Transmit
 MOST_READS = 8
 """System calls that read before anything else gets a turn: at most 512 KiB. Acknowledgements leave at the end of a
 turn, so a longer one would let a fast sender run out of window meanwhile."""
+READS_BEFORE_TIMERS = 256
+"""The same before a timer that is due is acted on, within the same number of bytes: what it waits for may have come
+long ago, and lie unread because this process was kept from running. A probe sent for it then would be more work for
+the other side, which is late as well; many sessions that do so keep two busy machines from ever catching up."""
+MOST_BYTES = 512 * 1024
 COALESCE = 100e-6
 """Seconds within which a command counts as following the last one, and waits for more of its kind."""
 MOST_PASSES = 16
@@ -70,8 +75,12 @@ class Driver:
         now = self.clock()
         self._turning = True
         try:
-            self._receive(now)
-            self.endpoint.handle_timer(now)
+            due = self.endpoint.next_timer()
+            if due is None or due > now:
+                self._receive(now)
+            else:
+                self._receive(now, READS_BEFORE_TIMERS)
+                self.endpoint.handle_timer(now)
             self._deliver()
             if self._blocked is not None or self.endpoint.wants_to_send:
                 self.flush()
@@ -88,15 +97,16 @@ class Driver:
         self._blocked = None
         while True:
             if transmit is None:
-                if not endpoint.has_events:
+                if self.socket.too_big:
+                    self._tell_too_big(now)  # what was in them is to be sent again, and nobody else would ask for it
+                elif endpoint.has_events:
+                    self._deliver()  # what the application says to them leaves, too
+                else:
                     break
-                self._deliver()  # what the application says to them leaves, too
             elif not send(transmit.data, transmit.segment_size, transmit.path.address, transmit.ecn):  # type: ignore[arg-type]
                 self._blocked = transmit
                 break
             transmit = poll(now)
-        if self.socket.too_big:
-            self._tell_too_big(now)
 
     def _tell_too_big(self, now: float) -> None:
         refused, self.socket.too_big = self.socket.too_big, []
@@ -116,10 +126,7 @@ class Driver:
         A lone command leaves at once. One that follows the last within :data:`COALESCE` waits for others: then this
         is True, and :meth:`settle` must be called when everybody else had a turn.
         """
-        if self._turning or self._blocked is not None:
-            return False
-        if self._settling:
-            self._fresh = True
+        if self.join():
             return False
         now = self.clock()
         if now - self._submitted_at > COALESCE:
@@ -129,6 +136,12 @@ class Driver:
         self._settling = self._fresh = True
         self._passes = 0
         return True
+
+    def join(self) -> bool:
+        """Whether what was just queued will leave without another call: a turn is on, or others wait already."""
+        if self._settling:
+            self._fresh = True
+        return self._settling or self._turning or self._blocked is not None
 
     def settle(self) -> bool:
         """Everybody had a turn since the last command was held back; True where this must be called once more."""
@@ -151,26 +164,31 @@ class Driver:
 
     # --- the socket
 
-    def _receive(self, now: float) -> None:
-        """Read up to as often as paid lately: the call that finds nothing costs as much as one that finds a packet."""
+    def _receive(self, now: float, most: int = 0) -> None:
+        """Read up to as often as paid lately: the call that finds nothing costs as much as one that finds a packet.
+
+        With ``most``, up to as often, but no more than :data:`MOST_BYTES`.
+        """
         receive = self.socket.receive
         endpoint = self.endpoint
         self.more = False
         count = 0
-        while count < self._reads:
+        room = MOST_BYTES
+        while count < (most or self._reads) and room > 0:
             got = receive()
             if got is None:
                 break
             count += 1
             data, segment_size, address, ecn = got
+            room -= len(data)
             path = self._last_path
             if address != path.address:
                 path = self._last_path = Path("udp", address)
             endpoint.receive_datagrams(data, segment_size, path, now, ecn)
         else:
-            self.more = count == MOST_READS
-            count = min(2 * count, MOST_READS)
-        self._reads = max(count, 1)
+            self.more = count >= MOST_READS or room <= 0
+            count *= 2
+        self._reads = min(max(count, 1), MOST_READS)
         while (refused := self.socket.receive_error()) is not None:
             endpoint.receive_unreachable(Path("udp", refused), now)
 

@@ -9,18 +9,20 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import lru_cache
+from struct import Struct
 from typing import Final
 
 from stt_core import frames
 from stt_core.acks import Acknowledgements
 from stt_core.budget import RemoteBudget
-from stt_core.config import MIN_DATAGRAM, EndpointConfig
+from stt_core.config import MAX_DATAGRAM, MIN_DATAGRAM, EndpointConfig
 from stt_core.control import Control
 from stt_core.crypto import Crypto
 from stt_core.datagrams import DATAGRAM_OVERHEAD, Datagrams
 from stt_core.errors import MessageTooLargeError
 from stt_core.events import AnyEvent, DatagramsReadable, PathChanged
-from stt_core.frames import ACK_HEADER, DATA_HEADER, FrameType, PathTransport
+from stt_core.frames import ACK_HEADER, DATA_HEADER, FrameType, PathTransport, pack_data
 from stt_core.handshake import HandshakeResult
 from stt_core.handshake.limits import is_loopback
 from stt_core.keepalive import KeepAlive
@@ -34,11 +36,13 @@ from stt_core.recovery.controllers import make_controller
 from stt_core.recovery.ecn import EcnCounts, EcnValidator
 from stt_core.recovery.loss import Outcome, Recovery
 from stt_core.recovery.mtu import MtuSearch, size_limit
-from stt_core.rtt import RttEstimator
+from stt_core.rtt import GRANULARITY, RttEstimator
 from stt_core.streams import STREAM_FRAMES, StreamMap
 from stt_core.timers import Timer, Timers
 from stt_core.types import Entropy, Observer, Path, SessionKey, Transmit
 
+LONE: Final = MAX_DATAGRAM // 2
+"""Bytes above which a packet has no room for another in its batch."""
 PTO_SHARE: Final = 8
 """Probe timeouts grow to an eighth of the time after which a silent peer is given up, so that the end of a long outage
 is noticed while somebody still asks."""
@@ -54,6 +58,12 @@ _ACK_SIZE = ACK_HEADER.size
 _ACK_COUNT_AT = 13
 _DATA = int(FrameType.DATA)
 _DATA_SIZE = DATA_HEADER.size
+
+
+@lru_cache(maxsize=64)
+def _data_columns(size: int) -> Struct:
+    """How to cut a run of packets of ``size`` bytes that each hold one DATA frame: its fields and its bytes."""
+    return Struct(f"{DATA_HEADER.format}{size - _DATA_SIZE}s")
 
 
 class Channel:
@@ -207,6 +217,8 @@ class Channel:
 
         Returns how many of the packets were ack-eliciting.
         """
+        if self._take_columns(plains, now):
+            return len(plains)
         unpack = DATA_HEADER.unpack_from
         half = None
         stream_id = -1
@@ -239,6 +251,31 @@ class Channel:
         if half is not None:
             self.streams.commit(half, chunks, expected, now)
         return eliciting
+
+    def _take_columns(self, plains: list[bytes], now: float) -> bool:
+        """Take in a run that is nothing but one stream's next bytes, without a loop; False where it is anything else.
+
+        The packets of a run are equally long: they were the segments of one batch.
+        """
+        head, count = plains[0], len(plains)
+        size = len(head)
+        body = size - _DATA_SIZE
+        if body <= 0 or len(plains[-1]) != size or head[0] != _DATA:
+            return False
+        _, stream_id, start, _ = DATA_HEADER.unpack_from(head)
+        stop = start + count * body
+        if plains[-1][:_DATA_SIZE] != pack_data(_DATA, stream_id, stop - body, body):
+            return False
+        half = self.streams.fast(stream_id)
+        if half is None or half.expected != start:
+            return False
+        kinds, ids, offsets, lengths, chunks = zip(*_data_columns(size).iter_unpack(b"".join(plains)), strict=True)
+        if not kinds.count(_DATA) == ids.count(stream_id) == lengths.count(body) == count:
+            return False
+        if offsets != tuple(range(start, stop, body)):
+            return False
+        self.streams.commit(half, chunks, stop, now)
+        return True
 
     def _slow(self, plain: bytes, path: Path, now: float) -> bool:
         """One packet of any frames; returns whether it was ack-eliciting."""
@@ -348,7 +385,7 @@ class Channel:
             self._requeue(count, content)
         if outcome.lost and self._observer is not None:
             self._observer.packets_lost(self.key, sum(count for count, _ in outcome.lost), now)
-        streams.rtt_hint = self.recovery.rtt.smoothed
+        self._outgoing.rtt_hint = max(self.recovery.rtt.minimum, GRANULARITY)
         self.outbound.on_settled(now)
 
     def _requeue(self, count: int, content: Content) -> None:
@@ -373,7 +410,9 @@ class Channel:
     def handle_loss_timer(self, now: float) -> None:
         """The loss timer or a PTO fired."""
         outcome = self.recovery.handle_timer(now)
-        self._probes = max(self._probes, outcome.probes)
+        # A second probe covers the loss of the first (RFC 9002 section 6.2.4). A keep-alive isn't worth it: thousands
+        # of idle sessions whose answers are late, because the machine is, must not make it later by asking twice each.
+        self._probes = max(self._probes, outcome.probes if self.streams.has_unacknowledged else min(outcome.probes, 1))
         self._settle(outcome, now)
         if self._probes and not self._has_work:
             for count, content in self.recovery.oldest_unacked(self._probes):
@@ -418,7 +457,7 @@ class Channel:
         if not limit and not self.acks.due:
             return None
         if limit and self._outgoing.wants_to_send and not (self._probes or self.control or self.datagrams.outgoing):
-            transmit = self._poll_small(size - OVERHEAD, now)
+            transmit = self._poll_one(size - OVERHEAD, now)
             if transmit is not None:
                 return transmit
         batch = Batch(size - OVERHEAD, limit or 1)
@@ -434,18 +473,20 @@ class Channel:
             self.acks.on_sent(batch.records[0][1])
         return self.outbound.seal(batch.plains, batch.records, self.paths.active, now)
 
-    def _poll_small(self, room: int, now: float) -> Transmit | None:
-        """The one packet that is all there is to say, without a batch; None where that isn't all."""
+    def _poll_one(self, room: int, now: float) -> Transmit | None:
+        """A packet that leaves by itself, without a batch: all that there is to say, or as large as a batch can be.
+        None where it is no such case."""
         acks = self.acks
         head = acks.frame(now) if acks.pending else b""
-        taken = self._outgoing.take_small(room - len(head))
+        taken = self._outgoing.take_one(room - len(head), full=room > LONE)
         if taken is None:
             return None
         frame, token = taken
         content: Content = [token]
         if head:
             acks.on_sent(content)
-        return self.outbound.seal([head + frame], [(1, content)], self.paths.active, now)
+            frame = head + frame
+        return self.outbound.seal([frame], [(1, content)], self.paths.active, now)
 
     def _fill(self, batch: Batch, now: float) -> None:
         if self.control:

@@ -73,15 +73,16 @@ class Outbound:
         ``probes`` of them may whatever the window says.
         """
         most = min(max_segments, MAX_DATAGRAM // size)
+        cost = truesize(size)
         window = (self.recovery.congestion.cwnd - self.recovery.bytes_in_flight) // size
         budget = self.budget
-        room = (budget.limit - budget.used) // truesize(size)
+        room = (budget.limit - budget.used) // cost
         if room < 1 <= window:
-            if self._charged < truesize(size):
+            if self._charged < cost:
                 room = 1  # nobody starves: each session may keep one packet in flight
             else:
                 budget.blocked[self._key] = None
-                budget.wanted = truesize(size)
+                budget.wanted = cost
         self.limited = window < most and window <= room
         limit = min(most, window, room)
         if limit > 0 and self._paced:
@@ -90,7 +91,7 @@ class Outbound:
             # Wait for a burst, not for a packet, or pacing would undo the batches.
             if limit <= 0 and (at := self.pacer.next_time(wanted, now)) is not None:
                 self._timers.set(Timer.PACING, at)
-        return max(limit, min(probes, most), 0)
+        return limit if limit > 0 and not probes else max(limit, min(probes, most), 0)
 
     def seal(self, plains: list[bytes], records: list[tuple[int, Content]], path: Path, now: float) -> Transmit:
         """Number, seal and record packets, at least one; ``records`` holds ``(packets, content)`` in their order."""
@@ -139,10 +140,10 @@ class Outbound:
     def on_settled(self, now: float) -> None:
         """An ACK or a timer has moved the window."""
         if self._paced:
-            recovery = self.recovery
-            congestion = recovery.congestion
+            recovery, congestion = self.recovery, self.recovery.congestion
             slow_start = congestion.cwnd < congestion.ssthresh
             self.pacer.set_rate(congestion.cwnd, recovery.rtt.smoothed, recovery.mtu.size, now, slow_start)
+        self.protection.pto = self.recovery.pto
         self.charge()
         self.plan_loss_timer()
 
@@ -156,11 +157,6 @@ class Outbound:
     def _plan_skip(self) -> None:
         self._skip_at = self.protection.next_number + SKIP_LEAST + self._entropy(1)[0] * SKIP_SPREAD // 256
 
-    @property
-    def pto(self) -> float:
-        """One probe timeout in seconds, without backoff (RFC 9002 section 6.2.1)."""
-        return self.recovery.pto
-
     def plan_loss_timer(self) -> None:
         """Set the timer by which something must be acknowledged."""
         at = self.recovery.deadline()
@@ -168,7 +164,6 @@ class Outbound:
             self._timers.cancel(Timer.LOSS)
         else:
             self._timers.set(Timer.LOSS, at)
-        self.protection.pto = self.pto
 
     def release(self) -> None:
         """Give back what this session held of the remote's budget."""

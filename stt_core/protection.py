@@ -64,9 +64,9 @@ class Protection:
 
     __slots__ = (
         "_boundary", "_confirmed", "_crypto", "_current", "_encrypt", "_invalid_tag", "_iv", "_limits", "_next",
-        "_next_keys", "_phase_ends", "_previous", "_previous_largest", "_previous_until", "_read_phase", "_sealed",
+        "_next_keys", "_phase_ends", "_previous", "_previous_largest", "_read_phase", "_sealed",
         "_sealed_bytes", "_send_first", "_send_keys", "_send_phase", "_suite", "_wanted", "failed", "largest_opened",
-        "next_number", "pto", "spent",
+        "next_number", "previous_until", "pto", "spent",
     )  # fmt: skip
 
     def __init__(
@@ -94,7 +94,8 @@ class Protection:
         # The next AEAD is bound when a flipped phase is first seen: it costs memory in sessions that never update.
         self._next: _ReadKey | None = None
         self._previous: _ReadKey | None = None
-        self._previous_until = inf
+        self.previous_until = inf
+        """When the previous read key is due to go, monotonic seconds; infinite where there is none."""
         self._previous_largest = -1
         self._boundary = 0
 
@@ -346,7 +347,7 @@ class Protection:
         if self._send_phase == self._read_phase and not self._sealed:
             raise Violation(ErrorCode.KEY_UPDATE, "a key update before the last one was acknowledged")
         self._previous = self._current
-        self._previous_until = now + 3 * self.pto
+        self.previous_until = now + 3 * self.pto
         self._previous_largest = self.largest_opened
         self._boundary = number
         self._current = self._next if self._next is not None else self._read_key(self._next_keys)
@@ -369,15 +370,11 @@ class Protection:
 
     # --- time
 
-    def next_timer(self) -> float | None:
-        """When the previous read key is due to go, monotonic seconds; None where there is none."""
-        return None if self._previous is None else self._previous_until
-
     def handle_timer(self, now: float) -> None:
         """Let go of the previous read key, if its three PTO are over."""
         self._discard_previous(now)
 
     def _discard_previous(self, now: float) -> None:
-        if self._previous is not None and now >= self._previous_until:
+        if self._previous is not None and now >= self.previous_until:
             self._previous = None
-            self._previous_until = inf
+            self.previous_until = inf

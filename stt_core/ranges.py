@@ -189,6 +189,11 @@ class ReceivedPackets:
             else:
                 edges += (expected, last + 1)
             return None
+        if type(numbers) is range and numbers.start > expected:  # all together behind a gap
+            edges += (numbers.start, numbers.stop)
+            self.gap = True
+            self._bound()
+            return None
         fresh = []
         for index, number in enumerate(numbers):
             if edges and number == edges[-1]:  # most are, around the one hole that led here
@@ -213,10 +218,15 @@ class ReceivedPackets:
                 return False
             edges[left:right] = ([] if left & 1 else [number]) + ([] if right & 1 else [number + 1])
             self.gap = True
+        self._bound()
+        return True
+
+    def _bound(self) -> None:
+        """Forget the oldest range where there are too many."""
+        edges = self._edges
         if len(edges) > 2 * MAX_RECEIVED_RANGES:
             self.floor = edges[1]
             del edges[:2]
-        return True
 
     def raise_floor(self, number: int) -> None:
         """Let every number below ``number`` count as seen and leave the ACKs (never above ``largest``).

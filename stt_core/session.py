@@ -263,6 +263,8 @@ class Session(Commands):
         """The system refused to send ``size`` bytes at once to the peer."""
         if self._channel is not None:
             self._channel.on_too_big(size, now)
+            if self.wants_to_send:
+                self.mark_ready()
 
     def receive_reset(self, now: float) -> None:
         """The peer's endpoint told, with a token only it could know, that it has lost this session."""
@@ -386,10 +388,9 @@ class Session(Commands):
         else:
             self._die(CloseReason.GRACEFUL, reason)
 
-    def _proceed_to_close(self, channel: Channel, now: float) -> None:
-        if self._farewell is not None or self._close_request is None:
+    def _proceed_to_close(self, channel: Channel, now: float, code: int, reason: str, linger: float) -> None:
+        if self._farewell is not None:
             return
-        code, reason, linger = self._close_request
         if linger > 0 and (channel.streams.has_unacknowledged or channel.datagrams.outgoing):
             if Timer.CLOSE not in self._timers:
                 self._timers.set(Timer.CLOSE, now + linger)
@@ -408,12 +409,13 @@ class Session(Commands):
         channel = self._channel
         if channel is None or self.finished or self.state is SessionState.HANDSHAKING:
             return None
-        self._proceed_to_close(channel, now)
+        if self._close_request is not None:
+            self._proceed_to_close(channel, now, *self._close_request)
         if channel.protection.spent:
             self._fail(ErrorCode.AEAD_LIMIT, "it lets no new keys come, and ours may seal no more", now)
         if self._farewell is None:
             transmit = channel.poll(now, max_segments)
-            self._set(Timer.KEYS, channel.protection.next_timer())
+            self._timers.set(Timer.KEYS, channel.protection.previous_until)
             return transmit
         if not self._farewell.wants_to_send:
             return None

@@ -68,7 +68,7 @@ class CongestionController(Protocol):
         ...
 
     def on_spurious_congestion(self) -> None:
-        """All that seemed lost at the last reduction and since has arrived after all."""
+        """All that seemed lost when losses last reduced the window, and since, has arrived after all."""
         ...
 
     def on_persistent_congestion(self, now: float) -> None:

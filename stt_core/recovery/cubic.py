@@ -76,20 +76,20 @@ class Cubic(LossBased):
             self._epoch = self._begin(now)
         self._alive_at = now
         window, datagram = self._window, self._size
+        since_plateau = now - self._epoch - self._k
+        curve = self._w_max + C * datagram * since_plateau**3
+        target = self._w_max + C * datagram * (since_plateau + self._srtt) ** 3
         grown = window
-        if (target := min(self._curve(now - self._epoch + self._srtt), 1.5 * window)) > window:
+        if target > window:
+            target = min(target, 1.5 * window)
             grown -= (target - window) * expm1(-size / target)
         # Once it has won back all of the old window, the estimate has nothing more to make up for (section 4.3).
         reno = size * datagram * (ALPHA if self._w_est < self._prior else 1.0)
         self._w_est += reno / max(grown, window + reno / window)
-        if self._w_est > self._curve(now - self._epoch):
+        if curve < self._w_est:
             grown = max(window, self._w_est)
         self._window = grown
         self.cwnd = int(grown)
-
-    def _curve(self, elapsed: float) -> float:
-        """W_cubic: the window in bytes, ``elapsed`` seconds after the stage began (RFC 9438 section 4.2)."""
-        return self._w_max + C * self._size * (elapsed - self._k) ** 3
 
     def _begin(self, now: float) -> float:
         """A stage of congestion avoidance begins; returns when."""

@@ -303,10 +303,8 @@ class Recovery:
     def _check_marks(self, ecn: EcnValidator, acked: list[Record], counts: EcnCounts | None, now: float) -> None:
         """Whether marks come through, and what they say (RFC 9002 A.7 and B.7)."""
         here = [record for record in acked if record[3]]
-        congested = ecn.on_ack([(first, last) for first, last, _, _, _ in here], counts)
-        if congested and here and self.congestion.on_congestion(here[-1][2], now, marked=True):
-            self._suspects = []
-            self._forgivable_until = -inf
+        if ecn.on_ack([(first, last) for first, last, _, _, _ in here], counts) and here:
+            self.congestion.on_congestion(here[-1][2], now, marked=True)
 
     def _forgive(self, ranges: Sequence[AckRange], now: float) -> None:
         """Take back a reduction of the window whose every loss arrived: it was late, or overtaken (RFC 9438 section
@@ -474,8 +472,6 @@ class Recovery:
             return outcome
         refused = [record for record in self._records if record[3] >= size]
         self._records = [record for record in self._records if record[3] < size]
-        if any(record[0] == self._mtu_probe for record in refused):
-            self._mtu_probe = -1  # not lost, but answered
         self._lose(refused, outcome, now)
         if self.mtu.on_too_big(size, now):
             self.congestion.set_datagram_size(self.mtu.size)

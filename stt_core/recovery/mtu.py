@@ -12,7 +12,7 @@ BASE = 1200
 """What every path carries (RFC 9000 section 14)."""
 LADDER = (BASE, 1452, 8900, 16_368, 65_472)
 """Sizes worth having: Ethernet with IPv6, jumbo frames, a quarter of what one system call takes, and all of it."""
-FINEST = 32
+FINEST = 64
 """Below the second step the search goes on by halves, as tunnels take off an odd number of bytes, until this little is
 left to win. Above it steps lie far apart, and there is rarely anything between them."""
 MAX_PROBES = 3
@@ -99,9 +99,9 @@ class MtuSearch:
 
     def on_too_big(self, size: int, now: float) -> bool:
         """The system refused to send ``size`` bytes (EMSGSIZE); True where datagrams must be smaller now."""
-        if size <= BASE or size >= self._ceiling:
+        if size <= BASE:
             return False
-        self._ceiling = size
+        self._ceiling = min(self._ceiling, size)
         too_large = size <= self.size
         if too_large:
             self.size = BASE

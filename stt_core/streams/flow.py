@@ -27,7 +27,7 @@ class ReceiveWindow:
     ``limit`` what the peer was told it may reach.
     """
 
-    __slots__ = ("_granted_at", "consumed", "limit", "maximum", "received", "size")
+    __slots__ = ("_granted_at", "consumed", "due_at", "limit", "maximum", "received", "size")
 
     def __init__(self, size: int, maximum: int) -> None:
         self.size = size
@@ -35,6 +35,8 @@ class ReceiveWindow:
         self.limit = size
         self.received = 0
         self.consumed = 0
+        self.due_at = size - size // 2
+        """What must be consumed for the peer to be told of a new limit: enough to give half a window."""
         self._granted_at: float | None = None
 
     def receive(self, total: int) -> None:
@@ -46,17 +48,12 @@ class ReceiveWindow:
             raise Violation(ErrorCode.FLOW_CONTROL, f"data up to {total}, {self.limit} was allowed")
         self.received = total
 
-    @property
-    def due(self) -> bool:
-        """Whether enough was consumed to tell the peer of a new limit."""
-        return 2 * (self.consumed + self.size - self.limit) >= self.size
-
     def grant(self, now: float, rtt: float, ceiling: int | None = None, *, tune: bool = True) -> int:
         """Raise the limit as far as consumption and ``ceiling`` allow and return it.
 
         A window drained fast is doubled, with ``tune``.
         """
-        if self.due:
+        if self.consumed >= self.due_at:
             if tune and self._granted_at is not None and now - self._granted_at < FAST_RTTS * rtt:
                 self.size = min(2 * self.size, self.maximum)
             self._granted_at = now
@@ -64,7 +61,14 @@ class ReceiveWindow:
         if ceiling is not None:
             limit = min(limit, ceiling)
         self.limit = max(self.limit, limit)
+        self.due_at = self.limit - self.size // 2
         return self.limit
+
+    def widen(self, size: int) -> None:
+        """Be at least ``size`` bytes wide from the next grant on."""
+        if size > self.size:
+            self.size = size
+            self.due_at = self.limit - size // 2
 
 
 class SessionWindow(ReceiveWindow):

@@ -30,6 +30,7 @@ from stt_core.events import (
     StreamStopped,
 )
 from stt_core.frames import BlockedKind, FrameType
+from stt_core.packet import LARGE
 from stt_core.packing import Batch, BulkRun, Token
 from stt_core.parameters import TransportParameters
 from stt_core.state import SendState
@@ -90,15 +91,6 @@ class StreamMap:
             window=self._window,
             config=config,
         )
-
-    @property
-    def rtt_hint(self) -> float:
-        """Smoothed RTT in seconds, set by the session, by which receive windows are tuned."""
-        return self.outgoing.rtt_hint
-
-    @rtt_hint.setter
-    def rtt_hint(self, smoothed: float) -> None:
-        self.outgoing.rtt_hint = smoothed
 
     def set_peer_limits(self, parameters: TransportParameters) -> None:
         """What the peer declared in the handshake; before this nothing can be opened or sent."""
@@ -173,7 +165,8 @@ class StreamMap:
         :raises StreamClosedError: after ``finish`` or ``reset``; StreamResetError after the peer's stop.
         :raises StateError: on a stream in bytes mode, or one that isn't there.
         """
-        send = self._of_mode(stream_id, StreamMode.MESSAGES).send
+        stream = self._of_mode(stream_id, StreamMode.MESSAGES)
+        send = stream.send
         send.check_open()
         data = bytes(data)
         if len(data) > self._peer_max_message:
@@ -181,10 +174,12 @@ class StreamMap:
         if send.unsent >= self._send_buffer:
             send.wants_room = True
             return False
-        send.append(length_prefix(len(data)))
-        if data:
+        if len(data) <= LARGE:
+            send.append(length_prefix(len(data)) + data)
+        else:
+            send.append(length_prefix(len(data)))
             send.append(data)
-        self.outgoing.plan(self._streams[stream_id])
+        self.outgoing.plan(stream)
         return True
 
     def write(self, stream_id: int, data: bytes | bytearray | memoryview) -> int:
@@ -315,6 +310,9 @@ class StreamMap:
         raise StateError(f"there is no stream {stream_id}")
 
     def _of_mode(self, stream_id: int, mode: StreamMode) -> Stream:
+        stream = self._streams.get(stream_id)
+        if stream is not None and stream.mode is mode and stream.told:
+            return stream
         stream = self._known(stream_id)
         if stream.mode is not mode:
             raise StateError(f"stream {stream_id} carries {'messages' if mode is StreamMode.BYTES else 'bytes'}")

@@ -76,11 +76,12 @@ class Outgoing:
         self.credit_limit = 0
         self.sent = 0
         self.rtt_hint = INITIAL_RTT
+        """Seconds, set by the session: what a window must be drained within twice to be widened."""
 
     @property
     def wants_to_send(self) -> bool:
         """Whether :meth:`fill` has something to put into packets."""
-        return bool(self._control) or bool(self._schedule)
+        return bool(self._control or self._schedule.levels)
 
     @property
     def backlog(self) -> int:
@@ -131,9 +132,9 @@ class Outgoing:
     def offer_credit(self, stream: Stream) -> None:
         """Tell the peer of new limits where there is half a window to give."""
         receive = stream.receive
-        if receive.window.due and receive.wants_credit:
+        if receive.window.consumed >= receive.window.due_at and receive.wants_credit:
             self.want(MAX_STREAM_DATA, stream.stream_id)
-        if self._window.due:
+        if self._window.consumed >= self._window.due_at:
             self.want(MAX_DATA)
 
     def offer_streams(self) -> None:
@@ -159,8 +160,10 @@ class Outgoing:
 
     # --- into packets
 
-    def take_small(self, room: int) -> tuple[bytes, Token] | None:
-        """The DATA frame that is all there is to send, at most ``room`` bytes, or None where that isn't all."""
+    def take_one(self, room: int, *, full: bool) -> tuple[bytes, Token] | None:
+        """One DATA frame of at most ``room`` bytes: all there is to send, or with ``full`` as much as fits of the one
+        stream that has anything to send; None where it is no such case.
+        """
         if self._control:
             return None
         stream = self._schedule.only()
@@ -168,12 +171,17 @@ class Outgoing:
             return None
         send = stream.send
         before = send.sent
-        taken = send.take_small(room, self.credit_limit - self.sent)
+        credit = self.credit_limit - self.sent
+        taken = send.take_one(room, credit, full=full)
         if taken is not None:
-            self.sent += send.sent - before
-            self._schedule.drop(stream)
+            size = send.sent - before
+            self.sent += size
             if send.wants_room:
                 self._offer_room(stream)
+            if not send.sendable(credit - size):
+                self._schedule.drop(stream)
+                if send.sent < send.end:
+                    self.plan(stream)  # notes what it waits for
         return taken
 
     def _offer_room(self, stream: Stream) -> None:
@@ -308,7 +316,7 @@ class Outgoing:
             if limit < window.consumed + window.size:
                 pool.waiting[stream_id] = None
         # A session's window no smaller than a stream's, or one fast stream could never use its own.
-        self._window.size = max(self._window.size, window.size)
+        self._window.widen(window.size)
         return limit
 
     # --- losses

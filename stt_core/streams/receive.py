@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Final
 
 from stt_core.errors import ErrorCode, StreamClosedError, StreamResetError, Violation
+from stt_core.packet import LARGE
 from stt_core.state import RECEIVE, ReceiveState, ReceiveTrigger, advance
 from stt_core.streams.flow import ReceiveWindow, SessionWindow
 from stt_core.streams.messages import MAX_PREFIX, parse_length_untrusted
@@ -59,19 +61,17 @@ class ByteQueue:
         if size < left:
             self._at = at + size
             return bytes(first[at : at + size])
-        self._at = 0
-        parts: list[Chunk] = [first[at:] if at else first]
-        size -= left
-        count = 1
-        while size:
-            part = chunks[count]
-            if size < len(part):
-                parts.append(part[:size])
-                self._at = size
-                break
-            parts.append(part)
-            size -= len(part)
-            count += 1
+        # How many chunks are taken whole: counted in C, as most reads take many. None of them is empty.
+        ends = list(accumulate(map(len, chunks[: size // left + 2] if len(chunks) > 1 else chunks), initial=-at))
+        while ends[-1] < size and len(ends) <= len(chunks):
+            ends.append(ends[-1] + len(chunks[len(ends) - 1]))
+        count = bisect_right(ends, size) - 1
+        parts = chunks[:count]
+        if at:
+            parts[0] = first[at:]
+        self._at = size - ends[count]
+        if self._at:
+            parts.append(chunks[count][: self._at])
         del chunks[:count]
         return bytes(parts[0]) if len(parts) == 1 else b"".join(parts)
 
@@ -343,8 +343,12 @@ class ReceiveHalf:
                 self._read_end()
             return None
         size = self._head_size
-        self.queue.take(end - size - self.read_offset)
-        message = self.queue.take(size) if size else b""
+        prefix = end - size - self.read_offset
+        if size <= LARGE:
+            message = self.queue.take(prefix + size)[prefix:]
+        else:  # without copying it twice
+            self.queue.take(prefix)
+            message = self.queue.take(size)
         self.read_offset = end
         self._head_end = None
         self._consume(end)

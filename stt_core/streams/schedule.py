@@ -18,13 +18,13 @@ TURN: Final = 32_768
 class Schedule:
     """The streams that have something they may send. A session without any holds no queue."""
 
-    __slots__ = ("_levels",)
+    __slots__ = ("levels",)
 
     def __init__(self) -> None:
-        self._levels: dict[int, deque[Stream]] = {}
+        self.levels: dict[int, deque[Stream]] = {}
 
     def __bool__(self) -> bool:
-        return bool(self._levels)
+        return bool(self.levels)
 
     def add(self, stream: Stream) -> None:
         """Queue a stream at the end of its level, unless it stands there already."""
@@ -33,21 +33,21 @@ class Schedule:
         stream.queued = True
         stream.level = stream.priority
         stream.turn = TURN
-        level = self._levels.get(stream.level)
+        level = self.levels.get(stream.level)
         if level is None:
-            level = self._levels[stream.level] = deque()
+            level = self.levels[stream.level] = deque()
         level.append(stream)
 
     def only(self) -> Stream | None:
         """The one stream that has something to send; None where there are several, or none."""
-        if len(self._levels) != 1:
+        if len(self.levels) != 1:
             return None
-        (level,) = self._levels.values()
+        (level,) = self.levels.values()
         return level[0] if len(level) == 1 else None
 
     def head(self) -> tuple[Stream, bool]:
         """Whose turn it is, and whether it has no rival; there must be one."""
-        level = self._levels[min(self._levels)]
+        level = self.levels[min(self.levels)]
         return level[0], len(level) == 1
 
     def spend(self, stream: Stream, size: int) -> None:
@@ -55,12 +55,12 @@ class Schedule:
         stream.turn -= size
         if stream.turn <= 0:
             stream.turn = max(stream.turn + TURN, 1)
-            self._levels[stream.level].rotate(-1)
+            self.levels[stream.level].rotate(-1)
 
     def drop(self, stream: Stream) -> None:
         """The head has nothing more to send for now."""
-        level = self._levels[stream.level]
+        level = self.levels[stream.level]
         level.popleft()
         stream.queued = False
         if not level:
-            del self._levels[stream.level]
+            del self.levels[stream.level]

@@ -134,24 +134,34 @@ class SendHalf:
 
     # --- what leaves
 
-    def take_small(self, room: int, credit: int) -> tuple[bytes, Token] | None:
-        """All that is unsent as one DATA frame of at most ``room`` bytes, noted as sent; None where it is no such case.
+    def take_one(self, room: int, credit: int, *, full: bool) -> tuple[bytes, Token] | None:
+        """One DATA frame of at most ``room`` bytes, noted as sent: all that is unsent, or with ``full`` as much of more
+        as fits. None where it is no such case.
 
-        The path of single messages: what was lost, an end, or bytes left of earlier packets go through :meth:`fill`.
+        The path of packets that leave by themselves, being small or huge. What was lost, an end, or bytes left of
+        earlier packets go through :meth:`fill`.
         """
-        start, size = self.sent, self.end - self.sent
-        if not 0 < size <= min(room - DATA_OVERHEAD, credit, self.limit - start):
-            return None
         if self._lost or self.state is not SendState.OPEN:
             return None
-        data = b"".join(self._pending)
-        if len(data) != size:
+        start, size = self.sent, self.end - self.sent
+        body = room - DATA_OVERHEAD
+        if size <= body:
+            data = b"".join(self._pending)
+            if not 0 < size <= min(credit, self.limit - start) or len(data) != size:
+                return None
+            self._pending = []
+            self._starts.append(start)
+            self._chunks.append(data)
+            frame = pack_data(_DATA, self.stream_id, start, size) + data
+        elif full and 0 < body <= min(credit, self.limit - start):
+            if self._pending:
+                self._seal()
+            (frame,) = self._plains(start, 1, body)
+            size = body
+        else:
             return None
-        self._pending = []
-        self._starts.append(start)
-        self._chunks.append(data)
         self.sent = start + size
-        return pack_data(_DATA, self.stream_id, start, size) + data, (_DATA, self.stream_id, start, self.sent, False)
+        return frame, (_DATA, self.stream_id, start, self.sent, False)
 
     def fill(self, batch: Batch, credit: int, packets: int) -> int:
         """Put about ``packets`` packets into ``batch``, what was lost first; returns the bytes put in.

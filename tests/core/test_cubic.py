@@ -266,6 +266,26 @@ def test_slow_start_goes_on_where_its_first_loss_was_none() -> None:
     assert cubic.cwnd == 110 * SIZE
 
 
+def test_what_was_measured_in_other_datagrams_is_not_brought_back() -> None:
+    cubic = after_loss(100)
+    cubic.set_datagram_size(8900)
+    cubic.on_spurious_congestion()
+    assert cubic.cwnd == 70 * SIZE
+
+
+def test_only_the_first_slow_start_listens_to_the_queue() -> None:
+    cubic = after_loss(100)
+    cubic.on_persistent_congestion(1.0)
+    now = 1.0
+    for rtt in (0.1, *[0.3] * 8):
+        sent_at, now = now, now + rtt
+        for _ in range(8):
+            cubic.on_rtt(rtt, rtt, sent_at, now)
+    assert cubic.ssthresh == 70 * SIZE
+    cubic.on_acked(10 * SIZE, now, app_limited=False)
+    assert cubic.cwnd == 12 * SIZE
+
+
 def test_what_was_marked_is_not_taken_back() -> None:
     cubic = after_loss(100)
     assert not cubic.on_congestion(-0.01, 0.01, marked=True), "the same trouble, but a mark is no mistake"

@@ -71,8 +71,16 @@ def test_counts_that_do_not_add_up_end_it_for_the_path(counts: EcnCounts | None,
     assert not ecn.on_ack([(10, 19)], (20, 0, 5)), "and nothing that comes is believed"
 
 
-@pytest.mark.parametrize("counts", [(9, 0, 5), (14, 0, 0), (14, 0, 1), None])
-def test_counts_that_fall_or_stop_end_it_later_too(counts: EcnCounts | None) -> None:
+@pytest.mark.parametrize("counts", [(12, 0, 2), (12, 0, 8), (16, 0, 1)])
+def test_counts_that_fall_end_it_even_where_nothing_is_acknowledged(counts: EcnCounts) -> None:
+    ecn = capable()
+    assert ecn.on_ack([(10, 14)], (13, 0, 2))
+    assert not ecn.on_ack([], counts)
+    assert state(ecn) is EcnState.FAILED
+
+
+@pytest.mark.parametrize("counts", [(17, 0, 2), (13, 0, 2), None])
+def test_counts_that_fall_behind_or_stop_end_it_later_too(counts: EcnCounts | None) -> None:
     ecn = capable()
     assert ecn.on_ack([(10, 14)], (13, 0, 2))
     assert not ecn.on_ack([(15, 19)], counts)
@@ -123,7 +131,7 @@ def test_another_path_is_tested_anew_while_the_counts_go_on() -> None:
     ecn.restart()
     assert state(ecn) is EcnState.TESTING
     assert ecn.mark(20, 10)
-    assert not ecn.on_ack([(15, 24)], (20, 0, 0)), "five of the old path, five of the new"
+    assert not ecn.on_ack([(15, 24)], (15, 0, 0)), "five of the old path, without their marks, and five of the new"
     assert state(ecn) is EcnState.CAPABLE
     failed = probed()
     failed.on_ack([(0, 0)], None)

@@ -105,6 +105,22 @@ def test_large_packets_that_vanish_among_small_ones_make_a_black_hole() -> None:
     assert sender.ledger.told[-1] == ("size", BASE)
 
 
+def test_large_packets_that_a_timer_finds_lost_count_as_well() -> None:
+    sender = Sender()
+    sender.grow(now=1.0)
+    for number in range(3):
+        assert sender.recovery.mtu.size == LARGE
+        now = 1.1 + number
+        sender.run(1, now=now, size=LARGE)
+        sender.run(1, now=now)
+        last = sender.recovery.largest_sent
+        assert not sender.ack((last, last), now=now + RTT).lost
+        due = sender.recovery.deadline()
+        assert due is not None
+        assert sender.recovery.handle_timer(due).largest_lost == LARGE
+    assert sender.recovery.mtu.size == BASE
+
+
 def test_one_large_packet_that_arrives_clears_the_path() -> None:
     sender = Sender()
     sender.grow(now=1.0)
@@ -178,8 +194,9 @@ def test_a_ce_mark_is_congestion_at_the_newest_that_arrived_and_before_growth() 
 def test_an_overtaken_ack_does_not_fail_the_marks() -> None:
     sender = Sender()
     marked(sender, 10, now=1.0)
-    sender.recovery.on_ack(((4, 9),), 0.0, 1.1, False, (6, 0, 0))
-    sender.recovery.on_ack(((2, 7),), 0.0, 1.1, False, (2, 0, 0))
+    sender.recovery.on_ack(((9, 9), (0, 6)), 0.0, 1.1, False, (8, 0, 0))
+    outcome = sender.recovery.on_ack(((0, 7),), 0.0, 1.1, False, (7, 0, 0))
+    assert outcome.acked == [run(7, 1)]
     assert sender.recovery.ecn is not None
     assert sender.recovery.ecn.state is EcnState.CAPABLE
 
@@ -191,6 +208,20 @@ def test_marks_of_an_earlier_path_are_not_held_against_the_new_one() -> None:
     sender.recovery.reset_for_new_path(fresh, RttEstimator())
     sender.recovery.on_ack(((0, last),), 0.0, 1.1, False, (5, 0, 5))
     assert fresh.told == []
+
+
+def test_another_path_is_tested_anew_and_a_probe_timeout_ends_its_test() -> None:
+    sender = Sender()
+    ecn = sender.recovery.ecn
+    assert ecn is not None
+    last = marked(sender, 10, now=1.0)
+    sender.ack((0, last), now=1.1)
+    sender.recovery.reset_for_new_path(Ledger(), RttEstimator())
+    last = marked(sender, 2, now=1.2)
+    due = sender.recovery.deadline()
+    assert due is not None
+    sender.recovery.handle_timer(due)
+    assert not ecn.mark(last + 1, 2)
 
 
 def test_an_ack_without_counts_ends_the_marking() -> None:

@@ -118,6 +118,15 @@ def test_a_refused_first_step_leads_to_the_halves() -> None:
     assert 1400 - FINEST <= search.size <= 1400
 
 
+def test_a_refusal_of_what_is_not_tried_yet_disturbs_no_probe() -> None:
+    search = MtuSearch(MOST)
+    search.on_probe_sent()
+    assert not search.on_too_big(8900, 1.0)
+    assert not search.on_too_big(MOST, 1.0)
+    assert search.on_probe_acked(2.0)
+    assert (search.size, search.wanted) == (1452, 0)
+
+
 def test_a_refusal_of_the_size_in_use_begins_again_below_it() -> None:
     search = MtuSearch(MOST)
     settle(search, 9000)
@@ -141,6 +150,18 @@ def test_large_packets_lost_time_and_again_while_none_arrives_are_a_black_hole()
     assert suspicions == [True, False]
     assert [search.on_large_lost(2.0 + number) for number in range(3)] == [False, False, True]
     assert (search.size, search.wanted, search.resume_at) == (BASE, 0, 4.0 + FIRST_COOLDOWN)
+
+
+def test_a_probe_that_arrives_is_a_large_packet_that_arrives() -> None:
+    search = MtuSearch(MOST)
+    search.on_probe_sent()
+    search.on_probe_acked(0.0)
+    search.on_large_lost(1.0)
+    search.on_large_lost(2.0)
+    search.on_probe_sent()
+    search.on_probe_acked(3.0)
+    assert not search.on_large_lost(4.0)
+    assert search.size == 8900
 
 
 def test_silence_with_large_packets_in_flight_is_a_black_hole() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from math import inf
 
 import pytest
 
@@ -258,7 +259,7 @@ def test_an_update_waits_until_the_last_ones_old_keys_are_gone() -> None:
     ends.initiator.protection.pto = 0.1
     ends.initiator.protection.update_keys(0.0)
     ends.exchange()
-    assert ends.initiator.protection.next_timer() == pytest.approx(0.3)
+    assert ends.initiator.protection.previous_until == pytest.approx(0.3)
     ends.initiator.protection.update_keys(0.2)
     ends.initiator.seal(b"x", now=0.29)
     assert ends.initiator.protection.phase == 1
@@ -309,12 +310,12 @@ def test_late_packets_of_the_phase_before_still_open_for_three_pto() -> None:
     late, later, too_late = ends.initiator.seal(b"late", b"later", b"too late")
     ends.initiator.protection.update_keys(10.0)
     assert ends.responder.open(ends.initiator.seal(b"new", now=10.0), 10.0) == [(4, b"new")]
-    assert ends.responder.protection.next_timer() == 11.5
+    assert ends.responder.protection.previous_until == 11.5
     assert ends.responder.open([late], 11.0) == [(1, b"late")]
     assert ends.responder.open_each([later], 11.49) == [(2, b"later")]
     assert ends.responder.open([too_late], 11.5) == []
     ends.responder.protection.handle_timer(11.5)
-    assert ends.responder.protection.next_timer() is None
+    assert ends.responder.protection.previous_until == inf
     assert ends.responder.protection.failed == 1
 
 
@@ -325,9 +326,9 @@ def test_the_timer_drops_the_previous_key_without_any_packet() -> None:
     ends.initiator.protection.update_keys(10.0)
     ends.responder.open(ends.initiator.seal(b"new", now=10.0), 10.0)
     ends.responder.protection.handle_timer(11.4)
-    assert ends.responder.protection.next_timer() == 11.5
+    assert ends.responder.protection.previous_until == 11.5
     ends.responder.protection.handle_timer(11.5)
-    assert ends.responder.protection.next_timer() is None
+    assert ends.responder.protection.previous_until == inf
 
 
 def test_a_batch_may_hold_two_phases_in_any_order() -> None:

@@ -150,7 +150,7 @@ def test_many_messages_at_once_larger_than_the_pool_all_arrive() -> None:
 def test_credit_held_by_idle_streams_starves_no_message() -> None:
     pair = Pair(stream_window=4096, session_window=16_384, max_window=65_536, max_message=1 << 20)
     pair.responder.map.outgoing._pool.limit = 50_000
-    pair.responder.map.rtt_hint = 10.0  # everything counts as drained fast: windows grow as far as they may
+    pair.responder.map.outgoing.rtt_hint = 10.0  # everything counts as drained fast: windows grow as far as they may
     for _ in range(30):
         stream_id = pair.initiator.map.open()
         for size in (30_000, 100_000, 300_000):

@@ -1,8 +1,8 @@
 """Congestion control by itself: bulk flows over chains of network elements, without handshakes, keys or streams.
 
 Rule: the sender is the real loss recovery, controller and pacer, asked as a session's channel asks them; the receiver
-keeps the real ranges and acknowledges as a session does. Only what they carry is nothing. A packet costs a hundredth
-of what it does in the laboratory, so a scenario can last minutes.
+keeps the real ranges and acknowledges as a session does. Only what they carry is nothing. A packet costs a tenth of
+what it does in the laboratory, so a scenario can last minutes.
 """
 
 from __future__ import annotations

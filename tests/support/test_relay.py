@@ -6,6 +6,7 @@ import random
 import select
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from stt_backends.udp import UdpSocket
-from tests.support.relay import RelayProcess, Weather
+from tests.support.relay import CE, ECT_0, EVENTS, Climate, Datagram, RelayProcess, Weather
 
 WAIT = 10.0
 END = b"end."
@@ -35,10 +36,10 @@ def numbered(count: int) -> bytes:
 def through(weather: Weather, count: int, at_once: int) -> list[int]:
     """Numbered datagrams through the weather, so many per call; their numbers as they come out."""
     data = memoryview(numbered(count))
-    found: list[bytes | memoryview] = []
+    found: list[bytes] = []
 
-    def keep(datagrams: Iterable[bytes | memoryview]) -> None:
-        found.extend(bytes(datagram) for datagram in datagrams)
+    def keep(datagrams: Iterable[Datagram]) -> None:
+        found.extend(bytes(datagram) for datagram, _ in datagrams)
 
     for start in range(0, len(data), at_once * 1200):
         keep(weather.carry(data[start : start + at_once * 1200], 1200))
@@ -48,7 +49,7 @@ def through(weather: Weather, count: int, at_once: int) -> list[int]:
 
 def weather(loss: float, reorder: float, duplicate: float) -> tuple[Weather, Counter[str]]:
     counts: Counter[str] = Counter()
-    return Weather(random.Random(7), loss, reorder, duplicate, counts), counts
+    return Weather(random.Random(7), Climate(loss, reorder, duplicate), counts), counts
 
 
 def test_batching_changes_no_datagrams_fate() -> None:
@@ -72,6 +73,17 @@ def test_a_reordered_datagram_is_overtaken_by_at_most_eight() -> None:
     assert sorted(found) == list(range(1000)) != found
     overtaken = [sum(other > number for other in found[:place]) for place, number in enumerate(found)]
     assert max(overtaken) <= 8
+
+
+def test_only_what_may_be_marked_is_marked() -> None:
+    counts: Counter[str] = Counter()
+    rain = Weather(random.Random(7), Climate(reorder=0.2, mark=0.1), counts)
+    data = memoryview(numbered(1000))
+    onward = [*rain.carry(data, 1200, ECT_0), *rain.flush()]
+    assert Counter(mark for _, mark in onward) == {ECT_0: 1000 - counts["marked"], CE: counts["marked"]}
+    assert counts["marked"] == pytest.approx(100, rel=0.3)
+    assert {mark for _, mark in [*rain.carry(data, 1200, 0), *rain.flush()]} == {0}
+    assert counts["marked"] == pytest.approx(100, rel=0.3)
 
 
 def answer(server: UdpSocket, count: int) -> None:
@@ -98,7 +110,8 @@ def test_both_directions_of_several_clients_pass() -> None:
             for client in clients:
                 client.close()
         counts = relay.stop()
-    assert counts == {"received": 24, "sent": 24, "lost": 0, "reordered": 0, "duplicated": 0, "clients": 3}
+    assert {event: count for event, count in counts.items() if count} == {"received": 24, "sent": 24, "clients": 3}
+    assert set(counts) == set(EVENTS)
 
 
 def test_losses_are_real_and_a_seed_repeats_them() -> None:
@@ -124,6 +137,51 @@ def test_losses_are_real_and_a_seed_repeats_them() -> None:
 
     first, again, other = arrivals(1), arrivals(1), arrivals(2)
     assert first == again != other
+
+
+def test_a_narrow_path_drops_what_is_larger_and_nothing_else() -> None:
+    with (
+        UdpSocket("127.0.0.1") as server,
+        UdpSocket("127.0.0.1") as client,
+        RelayProcess(server.address, largest=1300) as relay,
+    ):
+        assert client.send(b"a" * 1300, 1300, relay.address)
+        assert client.send(b"b" * 1301, 1301, relay.address)
+        assert client.send(b"c" * (2 * 1400 + 1300), 1400, relay.address)
+        assert client.send(b"d" * (1400 + 1301), 1400, relay.address)
+        assert client.send(END, 1200, relay.address)
+        assert receive_until(server, END) == [b"a" * 1300, b"c" * 1300, END]
+        assert relay.stop()["too_large"] == 1 + 2 + 2
+
+
+def test_a_delay_is_kept_in_order() -> None:
+    with (
+        UdpSocket("127.0.0.1") as server,
+        UdpSocket("127.0.0.1") as client,
+        RelayProcess(server.address, delay=0.05) as relay,
+    ):
+        begin = time.monotonic()
+        for number in range(10):
+            assert client.send(bytes([number]), 1200, relay.address)
+        assert client.send(END, 1200, relay.address)
+        assert receive_until(server, END) == [bytes([number]) for number in range(10)] + [END]
+        assert time.monotonic() - begin >= 0.05
+
+
+def test_a_client_appears_under_another_port_when_told() -> None:
+    with UdpSocket("127.0.0.1") as server, UdpSocket("127.0.0.1") as client, RelayProcess(server.address) as relay:
+        ports: list[int] = []
+        while len(set(ports)) < 2:
+            assert client.send(END, 1200, relay.address)
+            assert select.select([server], [], [], WAIT)[0]
+            batch = server.receive()
+            assert batch is not None
+            ports.append(batch[2][1])
+            if len(ports) == 1:
+                relay.rebind()
+        assert server.send(END, 1200, ("127.0.0.1", ports[-1]))
+        assert receive_until(client, END) == [END]
+        assert relay.stop()["rebound"] == 1
 
 
 def test_a_held_datagram_goes_on_though_nothing_follows() -> None:

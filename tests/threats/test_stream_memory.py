@@ -205,7 +205,7 @@ def test_peer_huge_unfinished_messages() -> None:
     windows, message, pool = 16 * KIB, 256 * KIB, 2 * MIB
     victim = Pair(stream_window=windows, session_window=64 * KIB, max_window=256 * KIB, max_message=message).responder
     victim.map.outgoing._pool.limit = pool
-    victim.map.rtt_hint = 10.0
+    victim.map.outgoing.rtt_hint = 10.0
     with peak_below(pool + message + 64 * windows + 1 * MIB):
         peer = Hoarder(victim, message)
         while peer.push(message):
