@@ -6,14 +6,13 @@ import tempfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from statistics import harmonic_mean
 
 from benchmarks import certificates
 from benchmarks.fairness import theory
 from benchmarks.fairness.flows import Flow, Quic, Stt
-from benchmarks.fairness.road import DATAGRAM, Road, Traffic
+from benchmarks.fairness.road import Road, Traffic
 from benchmarks.rows import Goal, Row
 
 MBIT = 1e6 / 8
@@ -28,6 +27,8 @@ STT_CUBIC, STT_NEWRENO, AIOQUIC_RENO, AIOQUIC_CUBIC = PARTIES = (
     "aioquic, CUBIC",
 )
 CUBIC_THEORY, RENO_THEORY, LINK = "theory: CUBIC", "theory: Reno", "the link"
+LIKE = 0.99
+"""As much as aioquic's, but for the 8 bytes that its packets have less beside the application's."""
 LEAST_PACKETS, MOST_PACKETS, LOSSES_WANTED = 12_000, 50_000, 40
 SHARED = Road(10, 0.04)
 HEAD_START, TO_SETTLE, WATCHED = 5.0, 15.0, 30.0
@@ -43,6 +44,7 @@ PAIRS = (
 DEEP = Road(20, 0.04, queue=2_500_000)
 """A queue of a second."""
 DEEP_WATCHED = 5.0
+"""Seconds from the start."""
 TRANSFER = 2 << 20
 
 
@@ -131,7 +133,10 @@ def simulate(parties: Sequence[str] = PARTIES, *, quick: bool = False) -> list[R
     distances = DISTANCES[4:5] if quick else DISTANCES
     with tempfile.TemporaryDirectory() as folder, ProcessPoolExecutor() as pool:
         certificates.make(Path(folder))
-        job = partial(Job, certificates=folder, share=share)
+
+        def job(kind: str, parties: tuple[str, ...], road: Road, seed: int = 1) -> Job:
+            return Job(kind, parties, road, seed, folder, share)
+
         pairs = [pair for pair in PAIRS if set(pair) <= set(parties)]
         roads = [replace(ROAD, loss=loss) for loss in losses]
         roads += [Road(ROAD.mbits, rtt, DISTANT_LOSS) for rtt in distances]
@@ -148,7 +153,8 @@ def simulate(parties: Sequence[str] = PARTIES, *, quick: bool = False) -> list[R
         values = next(values for made, values in found.items() if (made.kind, made.parties) == ("shares", pair))
         rows.append(_shares_row(pair, values))
     longest = {made.parties[0]: values for made, values in found.items() if made.kind == "waiting"}
-    rows.append(Row("a queue of a second: the longest wait within 5 s", "ms", 0.0, longest))
+    title = f"{DEEP.mbits:g} Mbit/s, {DEEP.rtt * 1e3:g} ms, a queue of a second: the longest wait within 5 s"
+    rows.append(Row(title, "ms", 0.0, longest))
     return rows
 
 
@@ -157,8 +163,9 @@ def _steady_row(curve: str, at: float, road: Road, found: dict[Job, list[float]]
     values[CUBIC_THEORY] = [theory.rate(theory.cubic(road.loss, road.rtt), road)]
     values[RENO_THEORY] = [theory.rate(theory.reno(road.loss, road.rtt), road)]
     values[LINK] = [theory.link(road)]
-    goals = [Goal(STT_CUBIC, 0.8, CUBIC_THEORY), Goal(STT_CUBIC, 1, AIOQUIC_RENO)]
-    return Row(f"{curve}: {road.mbits:g} Mbit/s, {road.rtt * 1e3:g} ms, {road.loss:.2%} lost", "Mbit/s", 0.0, values, goals, at)
+    goals = [Goal(STT_CUBIC, 0.8, CUBIC_THEORY), Goal(STT_CUBIC, LIKE, AIOQUIC_RENO)]
+    title = f"{curve}: {road.mbits:g} Mbit/s, {road.rtt * 1e3:g} ms, {road.loss:.2%} lost"
+    return Row(title, "Mbit/s", 0.0, values, goals, at)
 
 
 def _transfer_row(parties: Sequence[str], found: dict[Job, list[float]]) -> Row:

