@@ -27,7 +27,7 @@ help:
 	@echo "make test     lint, types, layering and every test; as root, for those that make network namespaces"
 	@echo "make install  the library and the stt command, in $(VENV)"
 	@echo "make lint     ruff, mypy and the import contracts only;  make format  lets ruff mend what it can"
-	@echo "make bench    STT beside its peers, ten minutes;  make guard  what a packet costs, in calls and instructions"
+	@echo "make bench    STT beside its peers, a quarter of an hour;  make guard  what a packet costs, in calls and instructions"
 	@echo "make fuzz     a bounded fuzzing session ($(FUZZ_SECONDS) s, FUZZ_SECONDS=...)"
 	@echo "make docs     draw the state diagrams from the tables anew;  make clean  removes all that was installed"
 

@@ -1,15 +1,16 @@
-"""The pictures of docs/performance.md, as SVG: bars of medians with their spread."""
+"""The pictures of docs/performance.md, as SVG: bars of medians with their spread, and curves."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import matplotlib as mpl
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
-from benchmarks.report import Results, rows_of
+from benchmarks.report import ROADS, Results, rows_of
 from benchmarks.rows import Row
 
 FOLDER = Path(__file__).parent.parent / "docs" / "performance"
@@ -62,6 +63,36 @@ def _flatness(rows: list[Row]) -> None:
     _save("flatness")
 
 
+STYLES: dict[str, dict[str, Any]] = {
+    "STT, CUBIC": {"color": OURS, "marker": "o", "linewidth": 2.0},
+    "STT, NewReno": {"color": "#61a5c2", "marker": "s"},
+    "aioquic, Reno": {"color": "#b56576", "marker": "v"},
+    "aioquic, CUBIC": {"color": "#e88c7d", "marker": "^"},
+    "theory: CUBIC": {"color": "#333333", "linestyle": "--"},
+    "theory: Reno": {"color": "#888888", "linestyle": ":"},
+    "the link": {"color": "#cccccc", "linewidth": 4.0, "zorder": 0},
+}
+
+
+def _roads(curves: dict[str, list[Row]]) -> None:
+    """A panel for each curve, by what is written below it. Its places are set apart evenly, as there is a 0."""
+    curves = {label: rows for label, rows in curves.items() if rows}
+    if not curves:
+        return
+    _, places = plt.subplots(1, len(curves), figsize=(4.6 * len(curves), 3.6), sharey=True, squeeze=False)
+    for axes, (label, rows) in zip(places[0], curves.items(), strict=True):
+        for party in rows[0].values:
+            speeds = [median(row.values[party]) for row in rows]
+            axes.plot(range(len(rows)), speeds, label=party, markersize=4, **STYLES.get(party, {}))
+        axes.set_xticks(range(len(rows)), [f"{row.at:g}" for row in rows])
+        axes.set_xlabel(label)
+        axes.set_yscale("log")
+        axes.spines[["top", "right"]].set_visible(False)
+    places[0][0].set_ylabel(next(iter(curves.values()))[0].unit)
+    places[0][0].legend(frameon=False, fontsize=7, loc="lower left")
+    _save("roads")
+
+
 def draw(results: Results) -> None:
     """Write every picture for which there are results."""
     FOLDER.mkdir(exist_ok=True)
@@ -69,3 +100,10 @@ def draw(results: Results) -> None:
     _beside("latency", rows_of(results, "echo")[:1] + rows_of(results, "messages"))
     _beside("handshake", rows_of(results, "handshake")[:2])
     _flatness([row for row in rows_of(results, "streams") if "1" in row.values])
+    roads = rows_of(results, ROADS)
+    _roads(
+        {
+            "lost each way, % (50 Mbit/s, 40 ms)": [row for row in roads if row.title.startswith("loss: ")],
+            "round trip, ms (50 Mbit/s, 0.1 % lost)": [row for row in roads if row.title.startswith("distance: ")],
+        }
+    )

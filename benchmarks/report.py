@@ -7,6 +7,7 @@ import json
 import os
 import platform
 from collections.abc import Iterable
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from statistics import median
@@ -18,6 +19,9 @@ ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "build" / "benchmarks.json"
 PAGE = ROOT / "docs" / "performance.md"
 BEGIN, END = "<!-- figures: written by python -m benchmarks --write-docs -->", "<!-- end of figures -->"
+ROADS_BEGIN, ROADS_END = "<!-- roads: written by python -m benchmarks --write-docs -->", "<!-- end of roads -->"
+ROADS = "fairness"
+"""The benchmark with a section of its own: it is not timed, so neither machine nor AEAD matter to it."""
 LIBRARIES = ("anyio", "trio", "uvloop", "cryptography", "aioquic", "qh3", "websockets")
 
 Results = dict[str, Any]
@@ -69,7 +73,7 @@ def text(rows: Iterable[Row]) -> str:
     """The table for a terminal."""
     lines = []
     for row in rows:
-        lines.append(f"{row.title}, {row.unit}  (an AEAD call took {row.aead:.2f} µs)")
+        lines.append(f"{row.title}, {row.unit}" + (f"  (an AEAD call took {row.aead:.2f} µs)" if row.aead else ""))
         for party, values in row.values.items():
             verdicts = "; ".join(row.verdicts(party))
             lines.append(f"  {party:32} {figure(median(values)):>9}   {spread(values):22} {verdicts}".rstrip())
@@ -88,16 +92,62 @@ def markdown(rows: Iterable[Row]) -> str:
     return "\n".join(lines)
 
 
+def roads(rows: Iterable[Row]) -> str:
+    """A table for each curve, with a column for each party, and one for the rest."""
+    curves: dict[str, list[Row]] = {}
+    rest = ["| | | |", "|---|---|---:|"]
+    for row in rows:
+        curve, colon, title = row.title.partition(": ")
+        if colon and row.goals:
+            curves.setdefault(curve, []).append(replace(row, title=title))
+            continue
+        title = f"{row.title}, {row.unit}"
+        for party, values in row.values.items():
+            rest.append(f"| {title} | {party} | {figure(median(values))} |")
+            title = ""
+    parts = []
+    for of_curve in curves.values():
+        parties = list(of_curve[0].values)
+        lines = [f"| {of_curve[0].unit} | {' | '.join(parties)} |", "|---|" + "---:|" * len(parties)]
+        lines += [
+            f"| {row.title} | {' | '.join(figure(median(row.values[party])) for party in parties)} |"
+            for row in of_curve
+        ]
+        parts.append("\n".join(lines))
+    return "\n\n".join([*parts, "\n".join(rest)])
+
+
+def _put(page: str, begin: str, end: str, content: str) -> str:
+    """The page with ``content`` between two marks.
+
+    :raises ValueError: where the page has no such marks.
+    """
+    before, first, rest = page.partition(begin)
+    _, last, after = rest.partition(end)
+    if not first or not last:
+        raise ValueError(f"{PAGE.name} has no place for the figures")
+    return f"{before}{begin}\n\n{content}\n{end}{after}"
+
+
 def write_page(results: Results, order: Iterable[str]) -> None:
-    """Put the tables of all benchmarks between the marks of docs/performance.md.
+    """Put the tables of all benchmarks between the marks of docs/performance.md; what has no results stays.
 
     :raises ValueError: where the page has no marks.
     """
     page = PAGE.read_text(encoding="utf-8")
-    before, begin, rest = page.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise ValueError(f"{PAGE.name} has no place for the figures")
+    if rows := rows_of(results, ROADS):
+        version_of = results[ROADS]["machine"].get("aioquic")
+        table = (f"With aioquic {version_of}.\n\n" if version_of else "") + roads(rows) + "\n"
+        page = _put(
+            page, ROADS_BEGIN, ROADS_END, f"aioquic {libraries.get('aioquic', 'not installed')}.\n\n{roads(rows)}\n"
+        )
+    timed = {name: found for name, found in results.items() if name != ROADS}
+    if timed:
+        page = _put(page, BEGIN, END, _figures(timed, order))
+    PAGE.write_text(page, encoding="utf-8")
+
+
+def _figures(results: Results, order: Iterable[str]) -> str:
     parts = []
     for name in order:
         if rows := rows_of(results, name):
@@ -107,5 +157,4 @@ def write_page(results: Results, order: Iterable[str]) -> None:
     dates = sorted({found["taken"] for found in results.values()})
     where = "; ".join(", ".join(f"{name} {value}" for name, value in found.items()) for found in machines.values())
     taken = " to ".join(dict.fromkeys((dates[0], dates[-1])))
-    heading = f"Taken {taken}: {where}.\n"
-    PAGE.write_text(f"{before}{BEGIN}\n\n{heading}\n{chr(10).join(parts)}\n{END}{after}", encoding="utf-8")
+    return f"Taken {taken}: {where}.\n\n{chr(10).join(parts)}"

@@ -30,13 +30,16 @@ class Goal:
 
 @dataclass(frozen=True)
 class Row:
-    """One quantity of several parties, a value a run for each. ``aead`` is µs a call, while it was measured."""
+    """One quantity of several parties, a value a run for each. ``aead`` is µs a call, while it was measured, and 0
+    where the machine makes no difference. ``at`` is the row's place on a curve.
+    """
 
     title: str
     unit: str
     aead: float
     values: dict[str, list[float]]
     goals: list[Goal] = field(default_factory=list)
+    at: float = 0.0
 
     def reached(self, goal: Goal) -> float | None:
         """The median of the goal's value or ratio over all runs; None where a party was not measured."""

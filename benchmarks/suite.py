@@ -13,6 +13,7 @@ from functools import partial
 
 from benchmarks import core
 from benchmarks.aead import aead_time
+from benchmarks.fairness import curves
 from benchmarks.peers import is_installed
 from benchmarks.peers.interface import Task
 from benchmarks.processes import Stage, measure
@@ -266,6 +267,12 @@ def lossy(plan: Plan) -> list[Row]:
     return rows
 
 
+def fairness(plan: Plan) -> list[Row]:
+    """In virtual time: no run differs from another, so there is one."""
+    parties = [party for party in curves.PARTIES if plan.takes_part(f"{party.partition(',')[0].lower()}/asyncio")]
+    return curves.simulate(parties, quick=plan.quick) if parties else []
+
+
 def messages(plan: Plan) -> list[Row]:
     """1 KiB each, on one stream."""
     count = plan.amount(20_000, 500)
@@ -318,4 +325,5 @@ BENCHMARKS: dict[str, Callable[[Plan], list[Row]]] = {
     "sessions": sessions,
     "streams": streams,
     "lossy": lossy,
+    "fairness": fairness,
 }

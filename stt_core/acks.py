@@ -1,7 +1,8 @@
 """The receiving side's bookkeeping: which packets were seen, and when to tell (RFC 9000 section 13.2).
 
 Rule: an ACK is due at the end of an input run that leaves two ack-eliciting packets unacknowledged, at once on a gap,
-else after ``max_ack_delay``. The receiver can't know the sender's window, so nothing rarer is safe.
+else after an eighth of a round trip, within limits. The receiver can't know the sender's window, so nothing rarer is
+safe.
 """
 
 from __future__ import annotations
@@ -12,10 +13,17 @@ from stt_core.frames import ACK_HEADER, FrameType, KeepAlive, encode_ack
 from stt_core.packing import Batch, Content
 from stt_core.ranges import ReceivedPackets
 from stt_core.recovery.ecn import EcnCounter
+from stt_core.recovery.loss import Recovery
 from stt_core.timers import Timer, Timers
 
 RANGES_WORTH_PRUNING: Final = 8
 """With more ACK ranges than this, an ACK asks to be acknowledged, so that old ranges can be forgotten."""
+
+PROMPT: Final = 1 / 8
+"""How much of a round trip a packet without another waits for its ACK. ``max_ack_delay`` allows more (RFC 9000 section
+13.2.1), but then a small window, in which every packet counts, has a round trip that is longer by half."""
+LEAST_DELAY: Final = 0.005
+"""… but at least so many seconds, in which an application may answer and take the ACK along."""
 
 _M32: Final = 0xFFFF_FFFF
 _ACK: Final = int(FrameType.ACK)
@@ -28,15 +36,16 @@ class Acknowledgements:
     ``due`` tells whether an ACK should leave now; any packet that leaves for another reason takes ``pending`` along.
     """
 
-    __slots__ = ("_asked", "_delay", "_marks", "_timers", "due", "largest_at", "packets", "pending")
+    __slots__ = ("_asked", "_delay", "_marks", "_recovery", "_timers", "due", "largest_at", "packets", "pending")
 
-    def __init__(self, timers: Timers, max_ack_delay: float, now: float) -> None:
+    def __init__(self, timers: Timers, recovery: Recovery, max_ack_delay: float, now: float) -> None:
         self.packets = ReceivedPackets()
         self.pending = 0
         """Ack-eliciting packets since the last ACK."""
         self.due = False
         self._timers = timers
         self._delay = max_ack_delay
+        self._recovery = recovery
         self.largest_at = now
         """When the largest number came in: from then counts the delay that an ACK reports."""
         self._marks: EcnCounter | None = None  # most sessions never see a mark
@@ -54,7 +63,8 @@ class Acknowledgements:
         if self.pending >= 2 or self.packets.gap:
             self.due = True
         elif Timer.ACK not in self._timers:
-            self._timers.set(Timer.ACK, now + self._delay)
+            prompt = max(PROMPT * self._recovery.rtt.smoothed, LEAST_DELAY)
+            self._timers.set(Timer.ACK, now + min(prompt, self._delay))
 
     def on_timer(self) -> None:
         """The ACK timer fired."""

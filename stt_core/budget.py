@@ -6,6 +6,7 @@ flight are budgeted per remote socket, in what its kernel charges for them.
 
 from __future__ import annotations
 
+from stt_core.rtt import GRANULARITY
 from stt_core.types import SessionKey
 
 
@@ -13,7 +14,8 @@ class RemoteBudget:
     """Bytes in flight to one remote socket, over all sessions to it, in what its kernel will charge for them.
 
     A datagram costs its receive buffer more than its size, see :func:`truesize`, and others may send there, too: so
-    ``limit`` is half of the buffer the peer told of (docs/protocol.md, "Buffers").
+    ``limit`` is half of the buffer the peer told of (docs/protocol.md, "Buffers"). What is on the wire is not in the
+    buffer: each session counts the part that waits, see :func:`waiting`.
     """
 
     __slots__ = ("blocked", "limit", "sessions", "used", "wanted")
@@ -41,3 +43,22 @@ BOOKKEEPING = 1100
 def truesize(size: int, packets: int = 1) -> int:
     """What a receiving kernel charges for ``packets`` datagrams of ``size`` bytes in all, about."""
     return size + packets * BOOKKEEPING
+
+
+WHOLE = 256
+"""What :func:`waiting` counts in: all of it."""
+LEAST_WAITING = WHOLE // 8
+"""The part that counts at least, for what arrives while the receiver does something else."""
+
+SMALL = 64 * 1024
+"""A limit below this many bytes, less than three bursts of ten packets, is taken at its word."""
+
+
+def waiting(minimum: float, smoothed: float) -> int:
+    """How much of what is in flight waits in some queue, perhaps the last one, in 256ths: by how much a round trip of
+    ``smoothed`` seconds is longer than the least one.
+
+    The rest fills the path. On a long one that is nearly everything, and a sender that counted it would be held to half
+    a socket buffer a round trip. Round trips of less than a millisecond tell little of queues, and excuse less.
+    """
+    return max(LEAST_WAITING, WHOLE - int(WHOLE * minimum / max(smoothed, GRANULARITY)))

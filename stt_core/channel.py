@@ -120,7 +120,7 @@ class Channel:
             observer=observer,
             paced=self._paced,
         )
-        self.acks = Acknowledgements(timers, config.max_ack_delay, now)
+        self.acks = Acknowledgements(timers, self.recovery, config.max_ack_delay, now)
         self.control = Control()
         self.streams = StreamMap(role=result.role, config=config, session_key=key, events=events)
         self.streams.set_peer_limits(peer)

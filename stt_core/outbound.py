@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from stt_core.budget import RemoteBudget, truesize
+from stt_core.budget import SMALL, WHOLE, RemoteBudget, truesize, waiting
 from stt_core.config import MAX_DATAGRAM
 from stt_core.frames import KeepAlive
 from stt_core.keys import CidMask
@@ -32,8 +32,8 @@ class Outbound:
     """One session's way out. ECN marks are set on the active path of ``paths`` alone."""
 
     __slots__ = (
-        "_charged", "_entropy", "_key", "_observer", "_paced", "_skip_at", "_timers", "budget", "bytes_sent",
-        "limited", "pacer", "packets_sent", "paths", "peer_mask", "protection", "recovery",
+        "_charged", "_entropy", "_key", "_observer", "_paced", "_skip_at", "_timers", "_waiting", "budget",
+        "bytes_sent", "limited", "pacer", "packets_sent", "paths", "peer_mask", "protection", "recovery",
     )  # fmt: skip
 
     def __init__(
@@ -65,6 +65,7 @@ class Outbound:
         self._observer = observer
         self._paced = paced
         self._charged = self._skip_at = 0
+        self._waiting = WHOLE
         self._plan_skip()
 
     def allowance(self, size: int, max_segments: int, probes: int, now: float) -> int:
@@ -73,7 +74,7 @@ class Outbound:
         ``probes`` of them may whatever the window says.
         """
         most = min(max_segments, MAX_DATAGRAM // size)
-        cost = truesize(size)
+        cost = truesize(size) * self._waiting // WHOLE
         window = (self.recovery.congestion.cwnd - self.recovery.bytes_in_flight) // size
         budget = self.budget
         room = (budget.limit - budget.used) // cost
@@ -142,7 +143,10 @@ class Outbound:
         if self._paced:
             recovery, congestion = self.recovery, self.recovery.congestion
             slow_start = congestion.cwnd < congestion.ssthresh
-            self.pacer.set_rate(congestion.cwnd, recovery.rtt.smoothed, recovery.mtu.size, now, slow_start)
+            rtt = recovery.rtt
+            self.pacer.set_rate(congestion.cwnd, rtt.smoothed, recovery.mtu.size, now, slow_start)
+            # Without pacing, as on loopback, all that leaves is in the buffer at once.
+            self._waiting = waiting(rtt.minimum, rtt.smoothed) if self.budget.limit >= SMALL else WHOLE
         self.protection.pto = self.recovery.pto
         self.charge()
         self.plan_loss_timer()
@@ -150,7 +154,7 @@ class Outbound:
     def charge(self) -> None:
         """Keep the remote socket's budget in step with what is in flight."""
         recovery = self.recovery
-        charge = truesize(recovery.bytes_in_flight, recovery.packets_in_flight)
+        charge = truesize(recovery.bytes_in_flight, recovery.packets_in_flight) * self._waiting // WHOLE
         self.budget.used += charge - self._charged
         self._charged = charge
 

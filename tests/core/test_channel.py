@@ -11,7 +11,7 @@ from types import FrameType
 import pytest
 
 from stt_core import frames
-from stt_core.budget import RemoteBudget, truesize
+from stt_core.budget import LEAST_WAITING, WHOLE, RemoteBudget, truesize, waiting
 from stt_core.errors import MessageTooLargeError
 from stt_core.frames import parse_frames_untrusted
 from stt_core.outbound import OVERHEAD, SKIP_LEAST, SKIP_SPREAD
@@ -55,12 +55,14 @@ def feed(pair: Pair, packets: Sequence[bytes], *, batched: bool = True) -> None:
 
 
 class TestAcknowledgements:
-    def test_one_packet_is_acknowledged_after_the_delay(self) -> None:
-        pair, ours, _ = rested()
+    @pytest.mark.parametrize(("trip", "waits"), [(0.001, 0.005), (0.08, 0.01), (0.4, 0.025)])
+    def test_one_packet_is_acknowledged_after_a_part_of_the_round_trip(self, trip: float, waits: float) -> None:
+        pair, ours, theirs = rested()
+        channel_of(theirs).recovery.rtt.smoothed = trip
         feed(pair, sealed(ours, PING))
         before = pair.now
         pair.run_until(lambda: bool(pair.sent), 1.0)
-        assert pair.now - before == pytest.approx(0.025)
+        assert pair.now - before == pytest.approx(waits)
         assert kinds(ours, pair.sent) == [{"Ack"}]
 
     def test_two_at_once_are_acknowledged_at_the_end_of_the_run(self) -> None:
@@ -109,7 +111,7 @@ class TestAcknowledgements:
         feed(pair, sealed(ours, PING))
         pair.run(0.1)
         [ack] = [frame for frame in opened(ours, pair.sent[0].data) if isinstance(frame, frames.Ack)]
-        assert ack.delay == pytest.approx(0.025, abs=1e-5)
+        assert ack.delay == pytest.approx(0.005, abs=1e-5)
 
     def test_old_ranges_are_forgotten_once_the_peer_knows_them(self) -> None:
         pair, ours, theirs = rested()
@@ -213,6 +215,14 @@ class TestBudget:
         assert not budget.has_news
         budget.used = 40_000
         assert budget.has_news
+
+    def test_what_fills_the_path_waits_nowhere(self) -> None:
+        assert waiting(0.040, 0.040) == LEAST_WAITING, "something may always wait"
+        assert waiting(0.040, 0.080) == WHOLE // 2
+        assert waiting(0.040, 4.0) > 0.98 * WHOLE
+        assert waiting(0.0, 0.333) == WHOLE, "nothing is known yet"
+        assert waiting(0.0001, 0.0001) > 0.8 * WHOLE, "short round trips tell little"
+        assert waiting(0.0, 0.0) == WHOLE
 
     def test_a_peer_that_claims_to_have_no_buffer_is_sent_one_packet_at_a_time(self) -> None:
         pair = Pair(bob={"receive_buffer_hint": 4096})
