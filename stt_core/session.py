@@ -476,7 +476,7 @@ class Session(Commands):
             self._on_idle_timer(channel, now)
         elif timer is Timer.KEYS:
             channel.protection.handle_timer(now)
-            self._set(Timer.KEYS, channel.protection.next_timer())
+            self._timers.set(Timer.KEYS, channel.protection.previous_until)
         elif timer is Timer.PATH:
             channel.handle_path_timer(now)
 
