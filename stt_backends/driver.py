@@ -36,7 +36,7 @@ class Driver:
 
     __slots__ = (
         "__weakref__", "_blocked", "_fresh", "_last_path", "_on_event", "_passes", "_reads", "_settling",
-        "_submitted_at", "_turning", "clock", "endpoint", "more", "socket",
+        "_submitted_at", "_turning", "clock", "endpoint", "socket",
     )  # fmt: skip
 
     def __init__(
@@ -49,8 +49,6 @@ class Driver:
         self.endpoint = endpoint
         self.socket = socket
         self.clock = clock
-        self.more = False
-        """Whether the last turn left something unread: take another soon, after others had theirs."""
         self._on_event = on_event
         self._blocked: Transmit | None = None
         self._last_path = Path("udp", ("", 0))
@@ -171,7 +169,6 @@ class Driver:
         """
         receive = self.socket.receive
         endpoint = self.endpoint
-        self.more = False
         count = 0
         room = MOST_BYTES
         while count < (most or self._reads) and room > 0:
@@ -186,7 +183,6 @@ class Driver:
                 path = self._last_path = Path("udp", address)
             endpoint.receive_datagrams(data, segment_size, path, now, ecn)
         else:
-            self.more = count >= MOST_READS or room <= 0
             count *= 2
         self._reads = min(max(count, 1), MOST_READS)
         while (refused := self.socket.receive_error()) is not None:

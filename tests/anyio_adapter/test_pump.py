@@ -28,7 +28,6 @@ class FakeDriver(Driver):
 
     def __init__(self, sock: UdpSocket) -> None:
         self.socket = sock
-        self.more = False
         self.turns = 0
         self.submitted: list[bool] = []
         self.settled = 0

@@ -76,4 +76,3 @@ def test_datagrams_without_end_do_not_keep_timers_waiting(rig: tuple[Driver, Fak
     endpoint.due = 0.0
     driver.turn()
     assert endpoint.happened == ["datagram"] * READS_BEFORE_TIMERS + ["timer"]
-    assert driver.more
