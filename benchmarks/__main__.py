@@ -1,7 +1,7 @@
 """``python -m benchmarks [NAME …]``: measure STT beside its peers; print medians, spread, and what is wanted.
 
-Without a name all of them run, for about ten minutes. The latest figures of each are kept in build/benchmarks.json,
-and ``--write-docs`` puts those into docs/performance.md, with the plots.
+Without a name all of them run, for about a quarter of an hour. The latest figures of each are kept in
+build/benchmarks.json, and ``--write-docs`` puts those into docs/performance.md, with the plots.
 """
 
 from __future__ import annotations

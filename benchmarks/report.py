@@ -138,9 +138,7 @@ def write_page(results: Results, order: Iterable[str]) -> None:
     if rows := rows_of(results, ROADS):
         version_of = results[ROADS]["machine"].get("aioquic")
         table = (f"With aioquic {version_of}.\n\n" if version_of else "") + roads(rows) + "\n"
-        page = _put(
-            page, ROADS_BEGIN, ROADS_END, f"aioquic {libraries.get('aioquic', 'not installed')}.\n\n{roads(rows)}\n"
-        )
+        page = _put(page, ROADS_BEGIN, ROADS_END, table)
     timed = {name: found for name, found in results.items() if name != ROADS}
     if timed:
         page = _put(page, BEGIN, END, _figures(timed, order))

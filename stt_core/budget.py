@@ -6,7 +6,6 @@ flight are budgeted per remote socket, in what its kernel charges for them.
 
 from __future__ import annotations
 
-from stt_core.rtt import GRANULARITY
 from stt_core.types import SessionKey
 
 
@@ -15,7 +14,7 @@ class RemoteBudget:
 
     A datagram costs its receive buffer more than its size, see :func:`truesize`, and others may send there, too: so
     ``limit`` is half of the buffer the peer told of (docs/protocol.md, "Buffers"). What is on the wire is not in the
-    buffer: each session counts the part that waits, see :func:`waiting`.
+    buffer: each session counts the part that can be there at once, see :func:`part_at_once`.
     """
 
     __slots__ = ("blocked", "limit", "sessions", "used", "wanted")
@@ -46,19 +45,18 @@ def truesize(size: int, packets: int = 1) -> int:
 
 
 WHOLE = 256
-"""What :func:`waiting` counts in: all of it."""
-LEAST_WAITING = WHOLE // 8
-"""The part that counts at least, for what arrives while the receiver does something else."""
-
+"""What :func:`part_at_once` counts in: all of it."""
+AWAY = 0.010
+"""Seconds for which a receiver may not look at its socket: half of the buffer holds what arrives meanwhile, and the
+other half is for when it takes longer."""
 SMALL = 64 * 1024
 """A limit below this many bytes, less than three bursts of ten packets, is taken at its word."""
 
 
-def waiting(minimum: float, smoothed: float) -> int:
-    """How much of what is in flight waits in some queue, perhaps the last one, in 256ths: by how much a round trip of
-    ``smoothed`` seconds is longer than the least one.
+def part_at_once(rtt: float) -> int:
+    """How much of what is in flight, paced over ``rtt`` seconds, arrives while the receiver is away, in 256ths.
 
-    The rest fills the path. On a long one that is nearly everything, and a sender that counted it would be held to half
-    a socket buffer a round trip. Round trips of less than a millisecond tell little of queues, and excuse less.
+    The rest is still on its way by then. A sender that counted it would be held to half a socket buffer a round trip,
+    on a long road less than such a buffer can take by far.
     """
-    return max(LEAST_WAITING, WHOLE - int(WHOLE * minimum / max(smoothed, GRANULARITY)))
+    return WHOLE if rtt <= AWAY else max(1, int(WHOLE * AWAY / rtt))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from stt_core.budget import SMALL, WHOLE, RemoteBudget, truesize, waiting
+from stt_core.budget import SMALL, WHOLE, RemoteBudget, part_at_once, truesize
 from stt_core.config import MAX_DATAGRAM
 from stt_core.frames import KeepAlive
 from stt_core.keys import CidMask
@@ -32,7 +32,7 @@ class Outbound:
     """One session's way out. ECN marks are set on the active path of ``paths`` alone."""
 
     __slots__ = (
-        "_charged", "_entropy", "_key", "_observer", "_paced", "_skip_at", "_timers", "_waiting", "budget",
+        "_charged", "_entropy", "_key", "_observer", "_paced", "_part", "_skip_at", "_timers", "budget",
         "bytes_sent", "limited", "pacer", "packets_sent", "paths", "peer_mask", "protection", "recovery",
     )  # fmt: skip
 
@@ -65,7 +65,8 @@ class Outbound:
         self._observer = observer
         self._paced = paced
         self._charged = self._skip_at = 0
-        self._waiting = WHOLE
+        self._part = WHOLE
+        """256ths of what is in flight that count against the remote's buffer."""
         self._plan_skip()
 
     def allowance(self, size: int, max_segments: int, probes: int, now: float) -> int:
@@ -74,7 +75,7 @@ class Outbound:
         ``probes`` of them may whatever the window says.
         """
         most = min(max_segments, MAX_DATAGRAM // size)
-        cost = truesize(size) * self._waiting // WHOLE
+        cost = truesize(size) * self._part // WHOLE
         window = (self.recovery.congestion.cwnd - self.recovery.bytes_in_flight) // size
         budget = self.budget
         room = (budget.limit - budget.used) // cost
@@ -145,8 +146,9 @@ class Outbound:
             slow_start = congestion.cwnd < congestion.ssthresh
             rtt = recovery.rtt
             self.pacer.set_rate(congestion.cwnd, rtt.smoothed, recovery.mtu.size, now, slow_start)
-            # Without pacing, as on loopback, all that leaves is in the buffer at once.
-            self._waiting = waiting(rtt.minimum, rtt.smoothed) if self.budget.limit >= SMALL else WHOLE
+            # Without pacing, as on loopback, all that leaves arrives at once.
+            if self.budget.limit >= SMALL and rtt.has_sample:
+                self._part = part_at_once(rtt.smoothed)
         self.protection.pto = self.recovery.pto
         self.charge()
         self.plan_loss_timer()
@@ -154,7 +156,7 @@ class Outbound:
     def charge(self) -> None:
         """Keep the remote socket's budget in step with what is in flight."""
         recovery = self.recovery
-        charge = truesize(recovery.bytes_in_flight, recovery.packets_in_flight) * self._waiting // WHOLE
+        charge = truesize(recovery.bytes_in_flight, recovery.packets_in_flight) * self._part // WHOLE
         self.budget.used += charge - self._charged
         self._charged = charge
 

@@ -11,7 +11,7 @@ from types import FrameType
 import pytest
 
 from stt_core import frames
-from stt_core.budget import LEAST_WAITING, WHOLE, RemoteBudget, truesize, waiting
+from stt_core.budget import AWAY, WHOLE, RemoteBudget, part_at_once, truesize
 from stt_core.errors import MessageTooLargeError
 from stt_core.frames import parse_frames_untrusted
 from stt_core.outbound import OVERHEAD, SKIP_LEAST, SKIP_SPREAD
@@ -216,13 +216,11 @@ class TestBudget:
         budget.used = 40_000
         assert budget.has_news
 
-    def test_what_fills_the_path_waits_nowhere(self) -> None:
-        assert waiting(0.040, 0.040) == LEAST_WAITING, "something may always wait"
-        assert waiting(0.040, 0.080) == WHOLE // 2
-        assert waiting(0.040, 4.0) > 0.98 * WHOLE
-        assert waiting(0.0, 0.333) == WHOLE, "nothing is known yet"
-        assert waiting(0.0001, 0.0001) > 0.8 * WHOLE, "short round trips tell little"
-        assert waiting(0.0, 0.0) == WHOLE
+    def test_of_what_is_on_a_long_road_little_arrives_at_once(self) -> None:
+        assert part_at_once(0.0) == part_at_once(AWAY) == WHOLE
+        assert part_at_once(2 * AWAY) == WHOLE // 2
+        assert part_at_once(10 * AWAY) == WHOLE // 10
+        assert part_at_once(3600.0) > 0, "every packet counts"
 
     def test_a_peer_that_claims_to_have_no_buffer_is_sent_one_packet_at_a_time(self) -> None:
         pair = Pair(bob={"receive_buffer_hint": 4096})
