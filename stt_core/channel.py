@@ -414,7 +414,8 @@ class Channel:
             return self.outbound.seal_mtu_probe(now)
         size = recovery.mtu.size
         if self._probes or self._has_work:
-            limit = self.outbound.allowance(size, max_segments, self._probes, now)
+            backlog = 0 if self.control else self._outgoing.backlog  # what keeps the session alive stands in no queue
+            limit = self.outbound.allowance(size, max_segments, self._probes, backlog, now)
         else:
             limit = 0
             self.outbound.limited = False

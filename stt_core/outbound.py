@@ -67,21 +67,17 @@ class Outbound:
         self._charged = self._skip_at = 0
         self._plan_skip()
 
-    def allowance(self, size: int, max_segments: int, probes: int, now: float) -> int:
+    def allowance(self, size: int, max_segments: int, probes: int, backlog: int, now: float) -> int:
         """How many packets of ``size`` bytes may leave now: cwnd, the remote's buffer, pacing, one system call.
 
-        ``probes`` of them may whatever the window says.
+        ``probes`` of them may whatever the window says. ``backlog`` bytes or more are there to be sent.
         """
         most = min(max_segments, MAX_DATAGRAM // size)
         window = (self.recovery.congestion.cwnd - self.recovery.bytes_in_flight) // size
-        budget = self.budget
-        room = (budget.limit - budget.used) // truesize(size)
-        if room < 1 <= window:
-            if self._charged < truesize(size):
-                room = 1  # nobody starves: each session may keep one packet in flight
-            else:
-                budget.blocked[self._key] = None
-                budget.wanted = truesize(size)
+        room = most
+        if window >= 1:
+            wanted = min(most, window, max(1, backlog // size))
+            room = self.budget.room(self._key, self._charged, size, wanted)
         self.limited = window < most and window <= room
         limit = min(most, window, room)
         if limit > 0 and self._paced:
