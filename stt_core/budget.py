@@ -17,7 +17,7 @@ class RemoteBudget:
     buffer: each session counts the part that can be there at once, see :func:`part_at_once`.
     """
 
-    __slots__ = ("blocked", "limit", "sessions", "used", "wanted")
+    __slots__ = ("blocked", "limit", "sessions", "used", "wanted", "woken")
 
     def __init__(self, hint: int) -> None:
         self.limit = hint // 2
@@ -25,15 +25,47 @@ class RemoteBudget:
         self.sessions: set[SessionKey] = set()
         self.blocked: dict[SessionKey, None] = {}
         """Those that wait for room, the one that has waited longest first."""
+        self.woken: set[SessionKey] = set()
+        """Those that had waited and were called: they may take what others wait for."""
         self.wanted = 0
         """What the last of them waits for."""
 
     @property
     def has_news(self) -> bool:
         """Whether it is worth waking those that were blocked."""
-        return bool(self.blocked) and self.limit - self.used >= self.wanted
+        return bool(self.blocked) and (self.limit - self.used >= self.wanted or not self.used)
+
+    def forget(self, key: SessionKey) -> None:
+        """That session is over."""
+        self.sessions.discard(key)
+        self.woken.discard(key)
+        self.blocked.pop(key, None)
+
+    def room(self, key: SessionKey, charged: int, cost: int, packets: int) -> int:
+        """How many datagrams, ``cost`` bytes each, session ``key`` may send of the ``packets`` it has, at least one.
+
+        It has ``charged`` in flight now. Where others have, too, it gets no scraps: it stands in a queue until enough
+        is free for all it would send at once, or a share of the whole. A thousand sessions that each send a packet
+        whenever one was acknowledged would pay a poll, a system call and an ACK for each packet.
+        """
+        called = key in self.woken
+        self.woken.discard(key)
+        room = (self.limit - self.used) // cost
+        least = min(packets, max(1, self.limit // (SHARES * cost)))
+        if self.used == charged:  # nobody else to wait for
+            return max(room, not charged)
+        if least == 1 and room < 1 and not charged:
+            return 1  # nobody starves who has little to say: each session may keep one packet in flight
+        if room < least or (packets > 1 and self.blocked and not called):
+            self.blocked[key] = None
+            self.wanted = least * cost
+            return 0
+        return room
 
 
+SHARES = 16
+"""Sessions among which a remote's budget is divided at least; the more of it one may take at once, the less a byte
+costs, and the longer the others wait."""
 BOOKKEEPING = 1100
 """Bytes a receiving kernel charges for a datagram beside its own: Linux' headers, and what rounding up wastes. One of
 1200 bytes costs 2304, unless it came in a segmented batch; a small one costs 768."""

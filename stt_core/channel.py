@@ -108,6 +108,10 @@ class Channel:
         if result.rtt is not None:
             self.recovery.rtt.update(result.rtt, 0.0, now)
         self.paths = Paths(path, entropy)
+        self.control = Control()
+        self.streams = StreamMap(role=result.role, config=config, session_key=key, events=events)
+        self.streams.set_peer_limits(peer)
+        self._outgoing = self.streams.outgoing
         self.outbound = Outbound(
             key=key,
             protection=self.protection,
@@ -119,12 +123,10 @@ class Channel:
             entropy=entropy,
             observer=observer,
             paced=self._paced,
+            control=self.control,
+            outgoing=self._outgoing,
         )
         self.acks = Acknowledgements(timers, self.recovery, config.max_ack_delay, now)
-        self.control = Control()
-        self.streams = StreamMap(role=result.role, config=config, session_key=key, events=events)
-        self.streams.set_peer_limits(peer)
-        self._outgoing = self.streams.outgoing
         # The peer's word can make us ask more often, but not without end.
         interval = min(config.keep_alive_interval, max(timeout / 2, LEAST_INTERVAL))
         self.keep_alive = KeepAlive(interval, timeout, now, yields=result.role is Role.RESPONDER)

@@ -447,6 +447,7 @@ class Endpoint:
             del budget.blocked[key]
             waiting = self._sessions.get(key)
             if waiting is not None:
+                budget.woken.add(key)
                 waiting.mark_ready()
                 break
 
@@ -474,7 +475,7 @@ class Endpoint:
             self._reset_tokens.pop(session.peer_reset_token, None)
         budget = session.budget
         if budget is not None:
-            budget.sessions.discard(session.key)
+            budget.forget(session.key)
             if not budget.sessions:
                 del self._budgets[session.first_path]
 

@@ -10,6 +10,7 @@ from typing import Final
 
 from stt_core.budget import SMALL, WHOLE, RemoteBudget, part_at_once, truesize
 from stt_core.config import MAX_DATAGRAM
+from stt_core.control import Control
 from stt_core.frames import KeepAlive
 from stt_core.keys import CidMask
 from stt_core.packet import SHORT_HEADER, TAG
@@ -19,6 +20,7 @@ from stt_core.protection import Protection
 from stt_core.recovery.ecn import ECT_0
 from stt_core.recovery.loss import MTU_PROBE, Recovery
 from stt_core.recovery.pacing import Pacer
+from stt_core.streams.outgoing import Outgoing
 from stt_core.timers import Timer, Timers
 from stt_core.types import Entropy, Observer, Path, SessionKey, Transmit
 
@@ -32,8 +34,8 @@ class Outbound:
     """One session's way out. ECN marks are set on the active path of ``paths`` alone."""
 
     __slots__ = (
-        "_charged", "_entropy", "_key", "_observer", "_paced", "_part", "_skip_at", "_timers", "budget",
-        "bytes_sent", "limited", "pacer", "packets_sent", "paths", "peer_mask", "protection", "recovery",
+        "_charged", "_control", "_entropy", "_key", "_observer", "_outgoing", "_paced", "_part", "_skip_at", "_timers",
+        "budget", "bytes_sent", "limited", "pacer", "packets_sent", "paths", "peer_mask", "protection", "recovery",
     )  # fmt: skip
 
     def __init__(
@@ -49,6 +51,8 @@ class Outbound:
         entropy: Entropy,
         observer: Observer | None,
         paced: bool,
+        control: Control,
+        outgoing: Outgoing,
     ) -> None:
         self._key = key
         self.protection = protection
@@ -64,6 +68,8 @@ class Outbound:
         self._entropy = entropy
         self._observer = observer
         self._paced = paced
+        self._control = control
+        self._outgoing = outgoing
         self._charged = self._skip_at = 0
         self._part = WHOLE
         """256ths of what is in flight that count against the remote's buffer."""
@@ -77,14 +83,13 @@ class Outbound:
         most = min(max_segments, MAX_DATAGRAM // size)
         cost = truesize(size) * self._part // WHOLE
         window = (self.recovery.congestion.cwnd - self.recovery.bytes_in_flight) // size
+        room = most
         budget = self.budget
-        room = (budget.limit - budget.used) // cost
-        if room < 1 <= window:
-            if self._charged < cost:
-                room = 1  # nobody starves: each session may keep one packet in flight
-            else:
-                budget.blocked[self._key] = None
-                budget.wanted = cost
+        if window >= 1 and (budget.blocked or budget.limit - budget.used < most * cost):
+            # What keeps the session alive stands in no queue.
+            backlog = 0 if self._control else self._outgoing.backlog
+            wanted = min(most, window, max(1, backlog // size))
+            room = budget.room(self._key, self._charged, cost, wanted)
         self.limited = window < most and window <= room
         limit = min(most, window, room)
         if limit > 0 and self._paced:

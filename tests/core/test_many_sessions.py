@@ -5,7 +5,7 @@ from __future__ import annotations
 from stt_core.endpoint import TIMERS_AT_ONCE
 from stt_core.session import Session
 from stt_core.types import StreamMode
-from tests.core.pair import Pair, channel_of, dead
+from tests.core.pair import Pair, channel_of, dead, read_or_none
 
 
 def lonely(pair: Pair) -> tuple[Session, float]:
@@ -59,3 +59,29 @@ class TestProbes:
         before = len(pair.sent)
         pair.run(1.5 * pto)
         assert len(pair.sent) - before == 2
+
+
+class TestOneRemote:
+    def test_sessions_to_one_socket_take_turns_with_large_batches(self) -> None:
+        pair = Pair(receive_buffer_hint=1 << 20)
+        sessions = [pair.connect() for _ in range(40)]
+        pair.rest()
+        size = 200_000
+        streams = []
+        for ours, _ in sessions:
+            stream = ours.open_stream(mode=StreamMode.BYTES)
+            assert ours.write(stream, bytes(size)) == size
+            ours.finish(stream)
+            streams.append(stream)
+        done = 0
+
+        def work() -> bool:
+            nonlocal done
+            for (_, theirs), stream in zip(sessions, streams, strict=True):
+                while chunk := read_or_none(theirs, stream):
+                    done += len(chunk)
+            return done == size * len(sessions)
+
+        pair.run_until(work, 60.0)
+        for ours, _ in sessions:
+            assert ours.statistics().packets_lost == 0
