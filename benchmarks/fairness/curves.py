@@ -185,8 +185,3 @@ def _shares_row(pair: tuple[str, ...], values: list[float]) -> Row:
     half = theory.link(SHARED) / 2
     goals = [Goal(name, 1.5 * half, more=False) for name in names if name.startswith(STT_CUBIC)]
     return Row(title, "Mbit/s", 0.0, {name: [value] for name, value in zip(names, values, strict=True)}, goals)
-
-
-def jain(rates: Sequence[float]) -> float:
-    """Jain's index of fairness: 1 where all are equal, 1/n where one has it all."""
-    return sum(rates) ** 2 / (len(rates) * sum(rate * rate for rate in rates))

@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks import report
 from benchmarks.fairness import theory
-from benchmarks.fairness.curves import KINDS, STT_CUBIC, STT_NEWRENO, Job, jain
+from benchmarks.fairness.curves import KINDS, STT_CUBIC, STT_NEWRENO, Job
 from benchmarks.fairness.road import Road
 from benchmarks.rows import Goal, Row
 
@@ -35,11 +35,6 @@ def test_cubic_gets_more_than_reno_where_the_road_is_long_alone() -> None:
 
 def test_nothing_is_faster_than_the_link() -> None:
     assert theory.rate(theory.reno(0.0, 0.04), Road(50, 0.04)) == theory.link(Road(50, 0.04))
-
-
-def test_jains_index() -> None:
-    assert jain([3.0, 3.0]) == 1.0
-    assert jain([3.0, 0.0]) == 0.5
 
 
 def test_the_page_has_a_table_for_each_curve_and_one_for_the_rest() -> None:

@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 
 from benchmarks.fairness import theory
-from benchmarks.fairness.curves import MBIT, jain
+from benchmarks.fairness.curves import MBIT
 from benchmarks.fairness.flows import Stt
 from benchmarks.fairness.road import Road, Traffic
 from stt_core.config import Congestion
+from tests.sim.flows import jain
 
 STOCK_SOCKET = 425_984
 """What Linux grants without being told otherwise, as its kernel counts."""
