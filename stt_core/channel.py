@@ -402,6 +402,10 @@ class Channel:
     def _has_work(self) -> bool:
         return self._outgoing.wants_to_send or bool(self.control.queue or self.datagrams.outgoing)
 
+    def _backlog(self) -> int:
+        """Bytes for which a session may have to wait until it is its turn; what keeps it alive stands in no queue."""
+        return 0 if self.control else self._outgoing.backlog
+
     def poll(self, now: float, max_segments: int) -> Transmit | None:
         """The next batch, or None where there is nothing to say or nothing may be said now."""
         if self.paths.busy:
@@ -414,8 +418,7 @@ class Channel:
             return self.outbound.seal_mtu_probe(now)
         size = recovery.mtu.size
         if self._probes or self._has_work:
-            backlog = 0 if self.control else self._outgoing.backlog  # what keeps the session alive stands in no queue
-            limit = self.outbound.allowance(size, max_segments, self._probes, backlog, now)
+            limit = self.outbound.allowance(size, max_segments, self._probes, self._backlog, now)
         else:
             limit = 0
             self.outbound.limited = False

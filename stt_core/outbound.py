@@ -6,9 +6,10 @@ against the congestion window, the pacer and the remote's buffer.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
-from stt_core.budget import RemoteBudget, truesize
+from stt_core.budget import BOOKKEEPING, RemoteBudget, truesize
 from stt_core.config import MAX_DATAGRAM
 from stt_core.frames import KeepAlive
 from stt_core.keys import CidMask
@@ -67,17 +68,17 @@ class Outbound:
         self._charged = self._skip_at = 0
         self._plan_skip()
 
-    def allowance(self, size: int, max_segments: int, probes: int, backlog: int, now: float) -> int:
+    def allowance(self, size: int, max_segments: int, probes: int, backlog: Callable[[], int], now: float) -> int:
         """How many packets of ``size`` bytes may leave now: cwnd, the remote's buffer, pacing, one system call.
 
-        ``probes`` of them may whatever the window says. ``backlog`` bytes or more are there to be sent.
+        ``probes`` of them may whatever the window says. ``backlog()`` tells how many bytes, at least, are to be sent.
         """
         most = min(max_segments, MAX_DATAGRAM // size)
         window = (self.recovery.congestion.cwnd - self.recovery.bytes_in_flight) // size
-        room = most
-        if window >= 1:
-            wanted = min(most, window, max(1, backlog // size))
-            room = self.budget.room(self._key, self._charged, size, wanted)
+        budget = self.budget
+        room = (budget.limit - budget.used) // (size + BOOKKEEPING)
+        if window >= 1 and (room < most or budget.blocked):
+            room = budget.room(self._key, self._charged, size, min(most, window, max(1, backlog() // size)))
         self.limited = window < most and window <= room
         limit = min(most, window, room)
         if limit > 0 and self._paced:
