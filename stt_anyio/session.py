@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal, Self
 
@@ -48,9 +47,9 @@ class STTSession:
         self.node = node
         self.core = core
         self._streams: dict[int, MessageStream | ByteStream] = {}
-        self._incoming: deque[MessageStream | ByteStream] = deque()
+        self._incoming: list[MessageStream | ByteStream] = []  # an empty deque is 800 bytes for each session
         self._news = parking_lot()
-        self._over = anyio.Event()
+        self._over: anyio.Event | None = None
 
     def __repr__(self) -> str:
         return f"<STTSession {self.session_id.hex()} {self.state.value}>"
@@ -147,7 +146,7 @@ class STTSession:
         while not self._incoming:
             self.raise_if_over()
             await self._news.park()
-        return self._incoming.popleft()
+        return self._incoming.pop(0)
 
     def get_stream(self, stream_id: int) -> MessageStream | ByteStream:
         """An open stream by its id, whoever opened it.
@@ -201,6 +200,11 @@ class STTSession:
 
     async def wait_closed(self) -> None:
         """Return when the session is over, however it ended."""
+        if self.core.error is not None or self.core.state is SessionState.CLOSED:
+            await anyio.lowlevel.checkpoint()
+            return
+        if self._over is None:
+            self._over = anyio.Event()
         await self._over.wait()
 
     async def close(self, code: int = ErrorCode.NO_ERROR, reason: str = "", *, linger: float = CLOSE_LINGER) -> None:
@@ -212,7 +216,7 @@ class STTSession:
         self.core.close(code, reason, linger=linger)
         self.kick()
         try:
-            await self._over.wait()
+            await self.wait_closed()
         except BaseException:
             self.core.close(code, reason)
             self.kick()
@@ -249,7 +253,8 @@ class STTSession:
             if event.stream_id not in self._streams:
                 self._incoming.append(self._add(event.stream_id, event.mode, event.purpose, event.priority))
         elif isinstance(event, SessionClosed):
-            self._over.set()
+            if self._over is not None:
+                self._over.set()
             for stream in self._streams.values():
                 stream.wake()
         elif not isinstance(event, StreamsAvailable | DatagramsReadable):

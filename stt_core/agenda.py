@@ -17,12 +17,13 @@ from stt_core.types import SessionKey
 class Agenda:
     """The timers of ``sessions``, which is the endpoint's own table: what isn't in there any more is forgotten."""
 
-    __slots__ = ("_heap", "_order", "_sessions")
+    __slots__ = ("_checked", "_heap", "_order", "_sessions")
 
     def __init__(self, sessions: Mapping[SessionKey, Session]) -> None:
         self._sessions = sessions
         self._heap: list[tuple[float, int, SessionKey]] = []  # keys: what is over must not be kept alive by a timer
-        self._order = count()
+        self._order = count(1)
+        self._checked = 0  # the entry that was right when it came to the front
 
     def __len__(self) -> int:
         """How many entries there are, the void ones too."""
@@ -39,6 +40,10 @@ class Agenda:
 
     def take(self, now: float) -> Session | None:
         """Take out a session whose timer is due at ``now``, the first of them; None where none is."""
+        heap = self._heap
+        if not heap or heap[0][0] > now:
+            return None
+        self._checked = 0
         at = self.next()
         if at is None or at > now:
             return None
@@ -59,8 +64,11 @@ class Agenda:
             if session is None or session.scheduled_at != at:
                 heappop(heap)
                 continue
+            if order == self._checked:
+                return at
             due = session.next_timer()
             if due is not None and due <= at:
+                self._checked = order
                 return at
             session.scheduled_at = due
             if due is None:

@@ -127,9 +127,7 @@ class Channel:
             outgoing=self._outgoing,
         )
         self.acks = Acknowledgements(timers, self.recovery, config.max_ack_delay, now)
-        # The peer's word can make us ask more often, but not without end.
-        interval = min(config.keep_alive_interval, max(timeout / 2, LEAST_INTERVAL))
-        self.keep_alive = KeepAlive(interval, timeout, now, yields=result.role is Role.RESPONDER)
+        self.keep_alive = _make_keep_alive(config, result, timeout, now)
         self.peer_closed: tuple[int, str] | None = None
         self.close_acknowledged = False
         self.quiet = False
@@ -533,6 +531,12 @@ class Channel:
         here, to a moment that has come already, it would fire over and over before anything could be sent.
         """
         self.paths.handle_timer(now)
+
+
+def _make_keep_alive(config: EndpointConfig, result: HandshakeResult, timeout: float, now: float) -> KeepAlive:
+    # The peer's word can make us ask more often, but not without end.
+    interval = min(config.keep_alive_interval, max(timeout / 2, LEAST_INTERVAL))
+    return KeepAlive(interval, timeout, now, yields=result.role is Role.RESPONDER)
 
 
 def _make_recovery(

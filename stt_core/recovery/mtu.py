@@ -6,6 +6,7 @@ tells nothing of congestion. All sizes are of UDP payloads, in bytes, all times 
 
 from __future__ import annotations
 
+from functools import lru_cache
 from math import inf
 
 BASE = 1200
@@ -35,6 +36,12 @@ def size_limit(ours: int, peers: int, receive_buffer_hint: int) -> int:
     return max(BASE, min(ours, peers, receive_buffer_hint // 8))
 
 
+@lru_cache(maxsize=16)
+def _steps(limit: int) -> tuple[int, ...]:
+    """The sizes to look for up to ``limit``: the same for most sessions of an endpoint."""
+    return tuple(step for step in LADDER[1:] if step <= limit) or (limit,)
+
+
 class MtuSearch:
     """The search on one path, from :data:`BASE` up to ``limit``.
 
@@ -49,7 +56,7 @@ class MtuSearch:
 
     def __init__(self, limit: int) -> None:
         self.limit = max(limit, BASE)
-        self._steps = [step for step in LADDER[1:] if step <= limit] or [self.limit]
+        self._steps = _steps(self.limit)
         self.restart()
 
     def restart(self) -> None:
