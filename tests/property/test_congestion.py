@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from copy import deepcopy
 from math import inf
 
@@ -15,7 +16,7 @@ from stt_core.recovery.cubic import Cubic
 from stt_core.recovery.newreno import NewReno
 
 SIZES = [1200, 1452, 8900, 65_472]
-KEEPS = {"cubic": 0.7, "newreno": 0.5}
+KEEPS: dict[str, Callable[[int], int]] = {"cubic": lambda cwnd: round(cwnd * 0.7), "newreno": lambda cwnd: cwnd // 2}
 
 
 class ControllerMachine(RuleBasedStateMachine):
@@ -73,7 +74,7 @@ class ControllerMachine(RuleBasedStateMachine):
         reduced = self.controller.on_congestion(sent_at, self.now, marked)
         assert reduced is (sent_at > since)
         if reduced:
-            assert self.controller.cwnd == max(round(before * KEEPS[self.name] - 1e-9), 2 * self.size)
+            assert self.controller.cwnd == max(KEEPS[self.name](before), 2 * self.size)
             assert self.controller.recovery_start == self.now
             self.told = True
         else:
