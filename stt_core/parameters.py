@@ -152,8 +152,8 @@ def parse_parameters_untrusted(values: Mapping[int, bytes]) -> TransportParamete
 
 @lru_cache(maxsize=16)
 def _from_values(values: tuple[bytes | None, ...]) -> TransportParameters:
-    """The integers of :func:`parse_parameters_untrusted`, and its :class:`Violation`; remembered, because the nodes of one
-    kind declare the same in each of their sessions."""
+    """The integers of :func:`parse_parameters_untrusted`, and its :class:`Violation`. Remembered, because the nodes of
+    one kind declare the same in each of their sessions."""
     fields: dict[str, int | float] = {}
     for shape, value in zip(_SHAPES.values(), values, strict=True):
         if value is None:
