@@ -143,7 +143,7 @@ def parse_parameters_untrusted(values: Mapping[int, bytes]) -> TransportParamete
 
     :raises Violation: on a value of the wrong size or out of range.
     """
-    numbers = _parsed_untrusted(tuple([values.get(kind) for kind in _SHAPES]))
+    numbers = _from_values(tuple([values.get(kind) for kind in _SHAPES]))
     token = values.get(Tlv.RESET_TOKEN, b"")
     if len(token) not in (0, RESET_TOKEN_SIZE):
         raise _violation(f"reset token of {len(token)} bytes")
@@ -151,8 +151,9 @@ def parse_parameters_untrusted(values: Mapping[int, bytes]) -> TransportParamete
 
 
 @lru_cache(maxsize=16)
-def _parsed_untrusted(values: tuple[bytes | None, ...]) -> TransportParameters:
-    """Remembered, because the nodes of one kind declare the same in each of their sessions."""
+def _from_values(values: tuple[bytes | None, ...]) -> TransportParameters:
+    """The integers of :func:`parse_parameters_untrusted`, and its :class:`Violation`. Remembered, because the nodes of
+    one kind declare the same in each of their sessions."""
     fields: dict[str, int | float] = {}
     for shape, value in zip(_SHAPES.values(), values, strict=True):
         if value is None:
