@@ -13,7 +13,7 @@ import pytest
 
 from stt_core.channel import Channel
 from stt_core.errors import CloseReason, ErrorCode
-from stt_core.events import SessionClosed
+from stt_core.events import SessionClosed, SessionEstablished
 from stt_core.frames import FrameType, pack_data
 from stt_core.types import StreamMode
 from tests.core.pair import Pair, channel_of, sealed
@@ -52,7 +52,7 @@ def test_a_batch_whose_offsets_leave_the_field_ends_the_session_alone(start: int
 def outcome(plains: Sequence[bytes]) -> tuple[list[object], bytes]:
     """What Bob's application has in the end, and how far his windows and acknowledgements are."""
     pair = struck(plains)
-    (session,) = [pair.bob.endpoint.session(key) for key in {event.session_key for event in pair.bob.events}]
+    session = pair.bob.endpoint.session(pair.bob.told(SessionEstablished)[0].session_key)
     channel = channel_of(session)
     reasons: list[object] = [(event.reason, event.code) for event in pair.bob.told(SessionClosed)]
     read = b""
