@@ -34,6 +34,16 @@ class RemoteBudget:
         """Whether it is worth waking those that were blocked."""
         return bool(self.blocked) and self.limit - self.used >= self.wanted
 
+    def share_left(self, key: SessionKey, held: int, cost: int) -> int:
+        """How many packets of ``cost`` the session ``key``, which holds ``held``, may add while others wait: up to an
+        equal part for each of them and itself, the last packet rounded up.
+
+        A session's own ACKs make its room, so who fills the buffer once would have it for ever, and leave all others a
+        packet a round trip. And as long as there is room, one of those that wait has not got its part.
+        """
+        others = len(self.blocked) - (key in self.blocked)
+        return (self.limit // (others + 1) - held + cost - 1) // cost
+
 
 BOOKKEEPING = 1100
 """Bytes a receiving kernel charges for a datagram beside its own: Linux' headers, and what rounding up wastes. One of

@@ -78,6 +78,8 @@ class Outbound:
         window = (self.recovery.congestion.cwnd - self.recovery.bytes_in_flight) // size
         budget = self.budget
         room = (budget.limit - budget.used) // cost
+        if budget.blocked:
+            room = min(room, budget.share_left(self._key, self._charged, cost))
         if room < 1 <= window:
             if self._charged < cost:
                 room = 1  # nobody starves: each session may keep one packet in flight
