@@ -193,23 +193,6 @@ class AnyioPump:
             self.wake()
             return False
 
-    async def _wait(self) -> None:
-        driver = self._driver
-        if self._woken:
-            await anyio.lowlevel.checkpoint()
-            return
-        ready = anyio.wait_writable if driver.blocked else anyio.wait_readable
-        with anyio.CancelScope() as self._scope:
-            self._move_deadline(self._scope)
-            await ready(self._socket)
-        self._scope = None
-
-    def _move_deadline(self, scope: anyio.CancelScope) -> None:
-        due = self._driver.next_timer()
-        if due is not None:
-            at = anyio.current_time() + max(0.0, due - self._driver.clock())
-            scope.deadline = min(scope.deadline, at)
-
     async def _settle_all(self) -> None:
         while True:
             await self._settle.wait()
