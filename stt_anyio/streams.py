@@ -131,9 +131,11 @@ class _Stream:
                 await anyio.lowlevel.checkpoint()
             elif self._quiet == self._news.wakes:
                 await self._news.park()
-            while (data := self._read(max_bytes)) is None:
-                await self._news.park()
-        self._kick()  # reading gives the peer credit
+            try:
+                while (data := self._read(max_bytes)) is None:
+                    await self._news.park()
+            finally:
+                self._kick()  # reading gives the peer credit, and finding the end room for another stream
         return data
 
     async def send_eof(self) -> None:

@@ -52,11 +52,12 @@ class RemoteBudget:
         self.woken.discard(key)
         room = (self.limit - self.used) // cost
         least = min(packets, max(1, self.limit // (SHARES * cost)))
-        if self.used == charged:  # nobody else to wait for
+        others = bool(self.woken) or len(self.blocked) > (key in self.blocked)
+        if self.used == charged and not others:
             return max(room, not charged)
         if least == 1 and room < 1 and not charged:
             return 1  # nobody starves who has little to say: each session may keep one packet in flight
-        if room < least or (packets > 1 and self.blocked and not called):
+        if room < least or (packets > 1 and others and not called):
             self.blocked[key] = None
             self.wanted = least * cost
             return 0

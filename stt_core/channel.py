@@ -263,11 +263,12 @@ class Channel:
         if body <= 0 or len(plains[-1]) != size or head[0] != _DATA:
             return False
         _, stream_id, start, _ = DATA_HEADER.unpack_from(head)
+        half = self.streams.fast(stream_id)
+        # Before anything is worked out from it: only an offset that we gave credit for is far from its field's end.
+        if half is None or half.expected != start:
+            return False
         stop = start + count * body
         if plains[-1][:_DATA_SIZE] != pack_data(_DATA, stream_id, stop - body, body):
-            return False
-        half = self.streams.fast(stream_id)
-        if half is None or half.expected != start:
             return False
         kinds, ids, offsets, lengths, chunks = zip(*_data_columns(size).iter_unpack(b"".join(plains)), strict=True)
         if not kinds.count(_DATA) == ids.count(stream_id) == lengths.count(body) == count:

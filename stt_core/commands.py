@@ -128,7 +128,11 @@ class Commands:
 
     def at_end(self, stream_id: int) -> bool:
         """Whether the peer finished the stream and everything was read."""
-        return self._require_channel().streams.at_end(stream_id)
+        streams = self._require_channel().streams
+        try:
+            return streams.at_end(stream_id)
+        finally:
+            self._after_reading(streams)  # a stream that is over makes room for another
 
     def stream_info(self, stream_id: int) -> StreamInfo:
         """Mode, purpose, priority and who opened it."""

@@ -261,7 +261,7 @@ class Session(Commands):
 
     def receive_too_big(self, size: int, now: float) -> None:
         """The system refused to send ``size`` bytes at once to the peer."""
-        if self._channel is not None:
+        if self._channel is not None and not self._channel.quiet:
             self._channel.on_too_big(size, now)
             if self.wants_to_send:
                 self.mark_ready()

@@ -208,7 +208,7 @@ class ReceiveHalf:
             if offset > self.expected:
                 self._hold(offset, data)
             else:
-                chunks: list[Chunk] = [data[self.expected - offset :]]
+                chunks: list[Chunk] = [_cut(data, self.expected - offset, len(data))]
                 if self._starts:
                     stop = self._unhold(stop, chunks)
                 self._append(chunks, stop)
@@ -287,12 +287,12 @@ class ReceiveHalf:
         if left:
             end = starts[left - 1] + len(pieces[left - 1])
             if end > offset:
-                data = data[end - offset :]
+                data = _cut(data, end - offset, len(data))
                 offset = end
         right = left
         while right < before and starts[right] < offset + len(data):
             if starts[right] + len(pieces[right]) > offset + len(data):
-                data = data[: starts[right] - offset]
+                data = _cut(data, 0, starts[right] - offset)
                 break
             right += 1
         if not data:
@@ -318,7 +318,7 @@ class ReceiveHalf:
                 break
             count += 1
             if start + len(piece) > stop:
-                chunks.append(piece[stop - start :] if stop > start else piece)
+                chunks.append(_cut(piece, max(0, stop - start), len(piece)))
                 stop = start + len(piece)
         del starts[:count], pieces[:count]
         self._session.hold(-count)
@@ -426,3 +426,9 @@ class ReceiveHalf:
 
     def _move(self, trigger: ReceiveTrigger) -> None:
         self.state = advance(RECEIVE, self.state, trigger)
+
+
+def _cut(chunk: Chunk, start: int, stop: int) -> Chunk:
+    """Bytes ``start`` to ``stop`` of ``chunk``, by themselves: a view of a part would keep all of its packet, and a
+    peer that says nearly everything twice would have us keep 64 KiB for each byte that is new."""
+    return chunk if stop - start == len(chunk) else bytes(chunk[start:stop])

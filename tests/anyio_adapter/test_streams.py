@@ -11,6 +11,7 @@ from stt_anyio import (
     StreamClosedError,
     StreamLimitError,
     StreamResetError,
+    STTSession,
 )
 from tests.anyio_adapter.net import TICK, two_sessions
 
@@ -385,3 +386,31 @@ async def test_everything_on_a_session_that_was_closed_says_so() -> None:
             await theirs.receive()
         theirs.reset()
         await ours.aclose()
+
+
+async def until_quiet(*sessions: STTSession) -> None:
+    """Everything is acknowledged: nothing but a keep-alive is left to happen."""
+    channels = [session.core._require_channel() for session in sessions]
+    while any(channel.recovery.packets_in_flight or channel.acks.pending for channel in channels):
+        await anyio.lowlevel.checkpoint()
+
+
+async def test_what_the_read_that_finds_the_end_gives_back_leaves_at_once() -> None:
+    """It raises, and yet the peer may open another stream: with nothing else under way it would hear of that with the
+    next keep-alive, ten seconds later."""
+    async with two_sessions(server={"max_streams": 1}) as (here, there):
+        driver = there.node._driver
+        assert driver is not None
+        for _ in range(3):
+            ours = await here.open_stream_when_possible()
+            await ours.send(b"all of it")
+            theirs = await there.accept_stream()
+            await theirs.send_eof()
+            await ours.send_eof()
+            assert await theirs.receive() == b"all of it"
+            with pytest.raises(anyio.EndOfStream):
+                await ours.receive()
+            await until_quiet(here, there)
+            with pytest.raises(anyio.EndOfStream):
+                await theirs.receive()
+            assert not driver.has_work or driver.join(), "it has left, or will without another call"

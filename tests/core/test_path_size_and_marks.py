@@ -147,6 +147,22 @@ def test_a_size_the_system_refuses_is_not_tried_again_and_no_congestion() -> Non
     assert channel_of(ours).recovery.congestion.ssthresh == float("inf")
 
 
+def test_what_the_system_refuses_after_the_last_words_holds_none_of_the_remotes_buffer() -> None:
+    """A session that is over gave back its part, and nobody would ask it for that again."""
+    pair, ours, theirs = joined()
+    carry(pair, ours, theirs)
+    stream = ours.open_stream(mode=StreamMode.BYTES)
+    ours.write(stream, bytes(500_000))
+    pair.settle()
+    budget = channel_of(ours).budget
+    assert budget.used > 0
+    ours.close()
+    pair.settle()
+    assert budget.used == 0
+    pair.alice.endpoint.receive_too_big(pair.bob.path, 8900, pair.now)
+    assert budget.used == 0
+
+
 def test_marks_that_come_through_are_believed_and_shrink_the_window_without_a_loss() -> None:
     pair, ours, theirs = joined(wire=Marker(nth=200), mtu_search=False)
     carry(pair, ours, theirs)

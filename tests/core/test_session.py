@@ -15,11 +15,13 @@ from stt_core.errors import (
     ErrorCode,
     SessionClosedError,
     StateError,
+    StreamLimitError,
 )
 from stt_core.events import HandshakeFailed, PeerRejected, SessionClosed, SessionEstablished, StreamReadable
 from stt_core.handshake import Peer
 from stt_core.session import Session
 from stt_core.state import SessionState
+from stt_core.types import StreamMode
 from tests.core.pair import SEED, START, Pair, channel_of, dead, sealed, send_all
 
 
@@ -305,3 +307,21 @@ class TestOptions:
             pair.run(12.0)
             assert channel_of(theirs).protection.phase == phase
         assert pair.now > START
+
+    def test_who_asks_whether_a_stream_is_at_its_end_makes_room_for_another(self) -> None:
+        """All of it was read, and only the question shows that it is over: the peer waits to hear of that."""
+        pair = Pair(bob={"max_streams": 1})
+        ours, theirs = pair.connect()
+        stream = ours.open_stream(mode=StreamMode.BYTES)
+        ours.write(stream, b"x")
+        ours.finish(stream)
+        pair.rest()
+        theirs.finish(stream)
+        assert theirs.read(stream) == b"x"
+        pair.rest()
+        with pytest.raises(StreamLimitError):
+            ours.open_stream()
+        pair.rest()
+        assert theirs.at_end(stream)
+        pair.rest()
+        assert ours.open_stream() > stream

@@ -267,3 +267,38 @@ def test_peer_lies_about_final_size_give_no_credit(victim: End) -> None:
     with pytest.raises(Violation) as caught:
         victim.map.receive_data(FIRST + 8, 0, b"x", False, 0.0)
     assert caught.value.code is ErrorCode.FLOW_CONTROL
+
+
+def test_peer_large_packets_that_say_nearly_everything_twice(victim: End) -> None:
+    """Of each 60,000 bytes 4096 or one are new: to keep views of their packets would be to keep the packets."""
+    ids = opened(victim, 4)
+    size = 60_000
+
+    def say(stream_id: int, end: int) -> None:
+        packet = bytes(frames.DATA_OVERHEAD + size)
+        victim.map.receive_data(stream_id, end - size, memoryview(packet)[frames.DATA_OVERHEAD :], False, 0.0)
+
+    with peak_below(2 * MIB):
+        for stream_id in ids:
+            end = size
+            say(stream_id, end)
+            while end + 4097 <= 256 * KIB:
+                say(stream_id, end + 4096)
+                say(stream_id, end + 4097)
+                end += 4097
+
+
+def test_peer_large_packets_that_leave_one_byte_of_each_behind_a_gap(victim: End) -> None:
+    """Pieces with holes of one byte between them, which packets fill that overlap both."""
+    (stream_id,) = opened(victim, 1)
+    size = 20_000
+
+    def say(start: int) -> None:
+        packet = bytes(frames.DATA_OVERHEAD + size)
+        victim.map.receive_data(stream_id, start, memoryview(packet)[frames.DATA_OVERHEAD :], False, 0.0)
+
+    with peak_below(320 * KIB):
+        for start in range(1, 256 * KIB - size, size + 1):
+            say(start)
+        for start in range(1 + size, 220 * KIB, size + 1):
+            say(start - size // 2)
