@@ -13,6 +13,7 @@ import socket
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator
+from dataclasses import fields
 from types import TracebackType
 from typing import Any, Self
 
@@ -28,7 +29,7 @@ from stt_backends.driver import Driver
 from stt_backends.pyca import PycaCrypto
 from stt_backends.seed import load_shared_seed
 from stt_backends.udp import UdpSocket
-from stt_core.config import MAX_DATAGRAM, EndpointConfig
+from stt_core.config import MAX_DATAGRAM, EndpointConfig, check_bytes
 from stt_core.endpoint import Endpoint
 from stt_core.errors import (
     AuthenticationError,
@@ -38,6 +39,7 @@ from stt_core.errors import (
     ErrorCode,
     SessionClosedError,
     StateError,
+    StreamResetError,
     STTError,
 )
 from stt_core.events import (
@@ -58,6 +60,8 @@ STOP_LINGER = 1.0
 """Seconds of these it spends on getting acknowledged what was sent; :meth:`STTSession.close` is more patient."""
 CALLBACK_PATIENCE = 1.0
 """Seconds it gives asynchronous callbacks that still run after that, before it cancels them."""
+
+_SETTINGS = {field.name for field in fields(EndpointConfig)}
 
 ClosedCallback = Callable[[bytes, str], Any]
 EstablishedCallback = Callable[[STTSession], Any]
@@ -118,6 +122,9 @@ class STTNode:
     ) -> None:
         if transport != "udp":
             raise ConfigurationError(f"transport is {transport!r}, expected 'udp': this version speaks nothing else")
+        unknown = sorted(settings.keys() - _SETTINGS)
+        if unknown:
+            raise TypeError(f"unknown setting {unknown[0]!r}, expected one of {', '.join(sorted(_SETTINGS))}")
         self.bind_address = bind_address
         self._wanted_port = port
         self._reuse_port = reuse_port
@@ -164,10 +171,12 @@ class STTNode:
         if self._driver is not None:
             raise StateError("this node was started already; make a new one")
         seed = self._seed if self._seed is not None else load_shared_seed(os.environ)
+        check_bytes("shared_seed", seed, 1, 1024, secret=True)
         weak = weak_seed_reason(seed)
         if weak is not None:
             logger.warning("the shared seed is weak: %s", weak)
         crypto = PycaCrypto()
+        check_bytes("node_seed", self._settings["node_seed"], 16, 1024, secret=True)
         if self._settings["node_id"] is None:
             self._settings["node_id"] = node_id_of(Identity(self._settings["node_seed"], crypto, os.urandom).public)
         receive_size, send_size = self._buffers
@@ -326,7 +335,7 @@ class STTNode:
             it declined for now. All are ``ConnectionError``.
         """
         driver, sock = self._started()
-        address = sock.canonical(await self._resolve(peer_address))
+        address = sock.canonical(await self._resolve(_checked_address(peer_address)))
         if self._stopping:
             raise StateError("the node is stopped") from self._crash
         with translated():
@@ -407,10 +416,11 @@ class STTNode:
         try:
             async with session:
                 await handler(session)
-        except SessionClosedError as error:
-            logger.info("%r ended under its handler: %s", session, error)
-        except Exception:
-            logger.exception("the handler of %r failed", session)
+        except Exception as error:
+            if _is_the_peers_doing(error):
+                logger.info("%r ended under its handler: %s", session, error)
+            else:
+                logger.exception("the handler of %r failed", session)
 
     # --- telling
 
@@ -471,6 +481,21 @@ class STTNode:
     def _wake_arrivals(self) -> None:
         if self._arrivals is not None:
             self._arrivals.wake_all()
+
+
+def _checked_address(address: object) -> tuple[Any, ...]:
+    if isinstance(address, tuple | list) and len(address) in (2, 4):
+        host, port, *_ = address
+        if isinstance(host, str) and isinstance(port, int):
+            return tuple(address)
+    raise ConfigurationError(f"peer_address is {address!r}, expected (host, port): a string and a number")
+
+
+def _is_the_peers_doing(error: BaseException) -> bool:
+    """Whether a handler ended because its peer went away or reset a stream, in whatever groups that came."""
+    if isinstance(error, BaseExceptionGroup):
+        return all(map(_is_the_peers_doing, error.exceptions))
+    return isinstance(error, SessionClosedError | StreamResetError)
 
 
 def _is_numeric(host: str) -> bool:

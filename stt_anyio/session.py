@@ -174,7 +174,7 @@ class STTSession:
         """
         await anyio.lowlevel.checkpoint()
         with translated():
-            accepted = self.core.send_datagram(data)
+            accepted = self.core.send_datagram(bytes(memoryview(data)))
         self.kick()
         return accepted
 
@@ -230,9 +230,16 @@ class STTSession:
     ) -> None:
         if kind is None:
             await self.close()
-        else:
+            return
+        if issubclass(kind, Exception):
             self.core.close(ErrorCode.APPLICATION, "the application failed")
-            self.kick()
+        else:
+            self.core.close(ErrorCode.CANCELLED, "the application was cancelled")
+        self.kick()
+
+    async def aclose(self) -> None:
+        """:meth:`close`, under the name that anyio's and the standard library's helpers look for."""
+        await self.close()
 
     # --- for the node
 

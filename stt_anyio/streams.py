@@ -127,7 +127,7 @@ class _Stream:
     async def _receive(self, max_bytes: int) -> bytes:
         with self._receiving:
             # Each call is a checkpoint, and one is enough: where nothing waits to be read, parking is it.
-            if self._readable:
+            if self._readable or self._ended or self._closed or self._broken_by is not None:
                 await anyio.lowlevel.checkpoint()
             elif self._quiet == self._news.wakes:
                 await self._news.park()
@@ -200,6 +200,7 @@ class _Stream:
         :raises StreamResetError: if the peer stops the stream before; ``StreamClosedError`` if this side resets it,
             ``SessionClosedError`` if the session ends.
         """
+        await anyio.lowlevel.checkpoint()
         self._check_not_abandoned()
         try:
             with translated():
@@ -244,7 +245,7 @@ class MessageStream(_Stream, anyio.abc.ObjectStream[bytes]):
         :raises StreamClosedError: if this side has closed the stream, or ``SessionClosedError`` if the session ended.
         :raises anyio.BusyResourceError: if another task is sending on this stream.
         """
-        message = item if type(item) is bytes else bytes(item)
+        message = item if type(item) is bytes else bytes(memoryview(item))  # bytes(5) would be five zeros
         if timeout is not None:
             await self._until_acknowledged(self.send(message), len(message), timeout)
             return

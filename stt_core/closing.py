@@ -16,6 +16,9 @@ PTOS = 3
 MAX_PTO = 2.0
 """Seconds: a peer that answers late on purpose must not make our close last."""
 
+FIRST_OF_APPLICATION = 0x100
+"""Codes from here on are the application's: whoever closes with one closed on purpose."""
+
 MAX_WORDS = 64
 """Packets that last words may take in all: a peer that says goodbye without end gets no answer without end."""
 
@@ -98,8 +101,8 @@ _REASONS: dict[int, CloseReason] = {
 
 
 def reason_of(code: int) -> CloseReason:
-    """What a code in the peer's SESSION_CLOSE means to the application."""
-    return _REASONS.get(code, CloseReason.ERROR)
+    """What a code in the peer's SESSION_CLOSE means to the application, whose own codes begin at 256."""
+    return CloseReason.GRACEFUL if code >= FIRST_OF_APPLICATION else _REASONS.get(code, CloseReason.ERROR)
 
 
 def code_name(code: int) -> str:

@@ -65,10 +65,10 @@ class EndpointConfig:
     mtu_search: bool = True
 
     def __post_init__(self) -> None:
-        _check("shared_seed", len(self.shared_seed), 1, 1024, "bytes")
-        _check("node_id", len(self.node_id), 1, 255, "bytes")
+        check_bytes("shared_seed", self.shared_seed, 1, 1024, secret=True)
+        check_bytes("node_id", self.node_id, 1, 255)
         if self.node_seed is not None:
-            _check("node_seed", len(self.node_seed), 16, 1024, "bytes")
+            check_bytes("node_seed", self.node_seed, 16, 1024, secret=True)
         _check("handshake_timeout", self.handshake_timeout, 0.001, 3600, "seconds")
         _check("keep_alive_interval", self.keep_alive_interval, 0.001, 86400, "seconds")
         _check("keep_alive_timeout", self.keep_alive_timeout, 0.001, 86400, "seconds")
@@ -93,6 +93,31 @@ class EndpointConfig:
             raise ConfigurationError(f"congestion is {self.congestion!r}, expected {expected}")
 
 
+def check_bytes(name: str, value: object, least: int, most: int, *, secret: bool = False) -> None:
+    """Hold a setting, or an argument, to be so many bytes.
+
+    :raises ConfigurationError: where it isn't; a secret one is not shown.
+    """
+    if not isinstance(value, bytes):
+        shown = type(value).__name__ if secret else f"{value!r} ({type(value).__name__})"
+        raise ConfigurationError(f"{name} is {shown}, expected bytes")
+    _check(name, len(value), least, most, "bytes")
+
+
+def check_seconds(name: str, value: float) -> None:
+    """Hold an argument to be a time that can pass, a day at most.
+
+    :raises ConfigurationError: where it isn't.
+    """
+    _check(name, value, 0.0, 86400, "seconds")
+
+
 def _check(name: str, value: float, least: float, most: float, unit: str) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ConfigurationError(f"{name} is {value!r}, expected a number of {unit}")
     if not least <= value <= most:
-        raise ConfigurationError(f"{name} is {value:g} {unit}, expected {least:g} to {most:g} {unit}")
+        raise ConfigurationError(f"{name} is {_plain(value)} {unit}, expected {_plain(least)} to {_plain(most)} {unit}")
+
+
+def _plain(value: float) -> str:
+    return str(value) if isinstance(value, int) else f"{value:g}"

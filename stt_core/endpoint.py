@@ -22,7 +22,7 @@ from struct import Struct
 from stt_core.agenda import Agenda
 from stt_core.budget import RemoteBudget
 from stt_core.cids import CidMint
-from stt_core.config import EndpointConfig
+from stt_core.config import EndpointConfig, check_bytes, check_seconds
 from stt_core.context import Context
 from stt_core.crypto import Crypto
 from stt_core.errors import ErrorCode, StateError
@@ -168,8 +168,14 @@ class Endpoint:
         ``peer_node_id`` names who must answer: another name there is as a wrong seed. ``peer_key`` is the peer's
         32-byte identity key, where it must prove one. ``timeout`` in seconds, by default ``handshake_timeout``.
 
-        :raises StateError: at ``max_sessions``.
+        :raises ConfigurationError: on an argument of the wrong type or size; StateError at ``max_sessions``.
         """
+        if peer_node_id is not None:
+            check_bytes("peer_node_id", peer_node_id, 1, 255)
+        if peer_key is not None:
+            check_bytes("peer_key", peer_key, 32, 32)
+        if timeout is not None:
+            check_seconds("timeout", timeout)
         if len(self._live) >= self.config.max_sessions:
             raise StateError(f"max_sessions is {self.config.max_sessions} and all are in use: close one, or raise it")
         path = Path(transport, address)
@@ -189,7 +195,7 @@ class Endpoint:
                 address_token=self._context.address_tokens.get(path, b""),
                 timeout=expires - at,
                 identity=self._identity,
-                allow_proof=lambda at: self._targets.allow(path, at),
+                allow_proof=lambda at: path in self._budgets or self._targets.allow(path, at),
             )
 
         session = self._add(Role.INITIATOR, path, cid)

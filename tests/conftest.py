@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+import signal
 from typing import Any
 
 import pytest
+
+# What was started in the background, or under nohup, ignores some signals, and so would all that the tests start.
+for _number, _usual in (
+    (signal.SIGINT, signal.default_int_handler),
+    (signal.SIGHUP, signal.SIG_DFL),
+    (signal.SIGTERM, signal.SIG_DFL),
+):
+    if signal.getsignal(_number) is signal.SIG_IGN:
+        signal.signal(_number, _usual)
 
 BACKENDS = [
     pytest.param(("asyncio", {"use_uvloop": False}), id="asyncio"),

@@ -35,8 +35,8 @@ HOST = "127.0.0.1"
 MIB = 1024 * 1024
 PATIENCE = 30.0
 """Seconds for what takes the other process a moment."""
-MOMENT = 5.0
-"""Seconds in which a process that has ended its work has ended itself."""
+MOMENT = 15.0
+"""Seconds in which a process that has ended its work has ended itself, on a busy machine too."""
 MAX_WORDS = 64 * 1024
 """Characters kept of what the other process said last."""
 
