@@ -6,7 +6,6 @@ Rule: whatever happens, the other process and the files are gone at the end.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import os
 import re
 import secrets
@@ -33,6 +32,8 @@ from stt_core.errors import STTError
 
 HOST = "127.0.0.1"
 MIB = 1024 * 1024
+PIECE = 4 * MIB
+"""Bytes made or hashed at once."""
 PATIENCE = 30.0
 """Seconds for what takes the other process a moment."""
 MOMENT = 15.0
@@ -51,7 +52,8 @@ async def _show(folder: Path, size: int, summary: Summary, *, quiet: bool) -> No
     source, target = folder / "demo.bin", folder / "received"
     seed = secrets.token_urlsafe(24)
     try:
-        sent = await to_thread.run_sync(_prepare, source, target, size)
+        target.mkdir()
+        sent = await _make(source, size)
     except OSError as error:
         raise Failure(Exit.INTEGRITY, f"can't make a file of {size} bytes in {folder}: {error.strerror}") from error
     async with _receiving(target, seed) as receiver:
@@ -71,7 +73,7 @@ async def _show(folder: Path, size: int, summary: Summary, *, quiet: bool) -> No
                 raise Failure(Exit.UNREACHABLE, f"the receiving process has not ended after {PATIENCE:g} s")
     if summary.failure is not None:
         return
-    received = await to_thread.run_sync(_hash, target / source.name)
+    received = await _hash(target / source.name)
     if received != sent:
         raise Failure(Exit.INTEGRITY, f"the receiver has BLAKE2b {received}, the sender {sent}")
     if not quiet:
@@ -152,18 +154,24 @@ class _Receiver:
         return Failure(known, f"the receiving process failed: {last or f'exit code {code}'}")
 
 
-def _prepare(source: Path, target: Path, size: int) -> str:
-    """A directory to receive in, and a file to send; its hash."""
-    target.mkdir()
+async def _make(path: Path, size: int) -> str:
+    """A file of random bytes; its hash. Piece by piece, so that it can be cancelled."""
     made = digest()
-    with source.open("wb") as file:
-        for start in range(0, size, MIB):
-            data = os.urandom(min(MIB, size - start))
-            made.update(data)
-            file.write(data)
+
+    def add(piece: int) -> None:
+        data = os.urandom(piece)
+        made.update(data)
+        file.write(data)
+
+    with path.open("wb") as file:
+        for start in range(0, size, PIECE):
+            await to_thread.run_sync(add, min(PIECE, size - start))
     return made.hexdigest()
 
 
-def _hash(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, digest).hexdigest()
+async def _hash(path: Path) -> str:
+    found = digest()
+    with path.open("rb", buffering=0) as file:
+        while data := await to_thread.run_sync(file.read, PIECE):
+            await to_thread.run_sync(found.update, data)
+    return found.hexdigest()

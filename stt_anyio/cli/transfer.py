@@ -191,7 +191,7 @@ async def confirm(stream: ByteStream) -> None:
 async def _say_last(stream: ByteStream, **record: Any) -> None:
     try:
         await _tell(stream, **record)
-    except StreamError:
+    except (StreamError, SessionClosedError):
         stream.reset()  # nobody wants to know
     # What was said still arrives, and the sender is told that nothing more will be read.
     await stream.aclose()

@@ -76,6 +76,16 @@ def test_a_signal_leaves_neither_process_nor_file(tmp_path: Path, number: signal
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_file_that_takes_long_to_make_is_not_waited_for(tmp_path: Path) -> None:
+    with running("demo", "--size", "32768", TMPDIR=str(tmp_path)) as demo:
+        while not list(tmp_path.glob("*/demo.bin")):
+            assert demo.poll() is None
+        demo.send_signal(signal.SIGINT)
+        _, stderr = demo.communicate(timeout=20)
+    assert (demo.returncode, stderr) == (130, "stt: interrupted\n")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_impatience_leaves_nothing_either(tmp_path: Path) -> None:
     with running("demo", "--size", "256", TMPDIR=str(tmp_path)) as demo:
         receiver = other_process(demo)
