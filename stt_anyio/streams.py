@@ -5,7 +5,6 @@ Rule: everything a stream *is* lives in the core; here are only the waits. Every
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
 from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
@@ -183,16 +182,36 @@ class _Stream:
         """The chapter's name of :meth:`aclose`."""
         await self.aclose()
 
-    async def _until_acknowledged(self, send: Awaitable[None], size: int, timeout: float) -> None:
-        """``send`` with a time limit: what was accepted must be acknowledged within it."""
-        with anyio.move_on_after(timeout):
-            await send
-            await self.wait_acknowledged()
-            return
-        raise SendTimeoutError(
-            f"no acknowledgement of {size} bytes on stream {self.stream_id} within {timeout:g} s; what was accepted "
-            "may still arrive"
-        )
+    def _give(self, data: bytes | memoryview) -> bytes | memoryview | None:
+        """Let the core accept of ``data`` what it will; what is left then, None where nothing is."""
+        raise AssertionError("each kind of stream sends in its own way")
+
+    async def _send(self, data: bytes | memoryview, timeout: float | None) -> None:
+        """Both kinds' ``send``: accepted without a ``timeout``, acknowledged within one."""
+        if timeout is not None:
+            with anyio.move_on_after(timeout):
+                await self._send(data, None)
+                await self.wait_acknowledged()
+                return
+            raise SendTimeoutError(
+                f"no acknowledgement of {len(data)} bytes on stream {self.stream_id} within {timeout:g} s; what was "
+                "accepted may still arrive"
+            )
+        await anyio.lowlevel.checkpoint()
+        rest: bytes | memoryview = data
+        with self._sending:
+            while True:
+                self._check_sending()
+                since = self._news.wakes
+                try:
+                    left = self._give(rest)
+                except STTError as error:
+                    raise translate(error) from error.__cause__
+                self._kick()
+                if left is None:
+                    return
+                rest = left
+                await self._news.park(since)
 
     async def wait_acknowledged(self) -> None:
         """Return once everything sent so far is in the peer's hands (its receive buffer, not its application).
@@ -246,22 +265,10 @@ class MessageStream(_Stream, anyio.abc.ObjectStream[bytes]):
         :raises anyio.BusyResourceError: if another task is sending on this stream.
         """
         message = item if type(item) is bytes else bytes(memoryview(item))  # bytes(5) would be five zeros
-        if timeout is not None:
-            await self._until_acknowledged(self.send(message), len(message), timeout)
-            return
-        await anyio.lowlevel.checkpoint()
-        with self._sending:
-            while True:
-                self._check_sending()
-                since = self._news.wakes
-                try:
-                    accepted = self._core.send_message(self.stream_id, message)
-                except STTError as error:
-                    raise translate(error) from error.__cause__
-                self._kick()
-                if accepted:
-                    return
-                await self._news.park(since)
+        await self._send(message, timeout)
+
+    def _give(self, data: bytes | memoryview) -> bytes | memoryview | None:
+        return None if self._core.send_message(self.stream_id, data) else data
 
     def _take(self, max_bytes: int) -> bytes | None:
         return self._core.read_message(self.stream_id)
@@ -287,23 +294,11 @@ class ByteStream(_Stream, anyio.abc.ByteStream):
         :raises SendTimeoutError: not acknowledged in time; otherwise as :meth:`MessageStream.send`.
         """
         rest: bytes | memoryview = item if isinstance(item, bytes) else memoryview(item).cast("B")
-        if timeout is not None:
-            await self._until_acknowledged(self.send(rest), len(rest), timeout)
-            return
-        await anyio.lowlevel.checkpoint()
-        with self._sending:
-            while True:
-                self._check_sending()
-                since = self._news.wakes
-                try:
-                    accepted = self._core.write(self.stream_id, rest)
-                except STTError as error:
-                    raise translate(error) from error.__cause__
-                self._kick()
-                if accepted == len(rest):
-                    return
-                rest = memoryview(rest)[accepted:]
-                await self._news.park(since)
+        await self._send(rest, timeout)
+
+    def _give(self, data: bytes | memoryview) -> bytes | memoryview | None:
+        accepted = self._core.write(self.stream_id, data)
+        return None if accepted == len(data) else memoryview(data)[accepted:]
 
     def _take(self, max_bytes: int) -> bytes | None:
         return self._core.read(self.stream_id, max_bytes) or None

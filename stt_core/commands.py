@@ -74,7 +74,7 @@ class Commands:
         """
         return self._for_sending().open(stream_id=stream_id, mode=mode, purpose=purpose, priority=priority)
 
-    def send_message(self, stream_id: int, data: bytes) -> bool:
+    def send_message(self, stream_id: int, data: bytes | bytearray | memoryview) -> bool:
         """Send one message whole; False under back-pressure (``StreamWritable`` tells when to try again)."""
         return self._for_sending().send_message(stream_id, data)
 
