@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 ROOMS = [
     *("errors", "types", "events", "config", "state"),
-    *("ranges", "rtt", "timers"),
+    *("ranges", "rtt", "timers", "backoff"),
     *("packet", "parameters", "frames", "packing"),
     *("crypto", "cpace", "keys", "cids"),
     *("protection", "handshake", "recovery", "streams"),
