@@ -19,8 +19,8 @@ ROOMS = [
     *("packet", "parameters", "frames", "packing"),
     *("crypto", "cpace", "keys", "cids"),
     *("protection", "handshake", "recovery", "streams"),
-    *("paths", "keepalive", "closing", "datagrams", "budget", "acks", "control", "outbound", "channel"),
-    *("statistics", "context", "commands", "session", "agenda", "endpoint"),
+    *("paths", "keepalive", "closing", "datagrams", "budget", "acks", "control", "outbound", "migration", "channel"),
+    *("statistics", "links", "context", "commands", "session", "agenda", "routes", "endpoint"),
     "content",
 ]
 """The rooms of the core, lowest first. A room imports only rooms that stand before it."""
