@@ -36,6 +36,7 @@ from stt_core.events import (
     PathChanged,
     PathFailed,
     PathReleased,
+    PathValidated,
     PeerRejected,
     SessionClosed,
     SessionEstablished,
@@ -103,6 +104,7 @@ __all__ = [
     "PathChanged",
     "PathFailed",
     "PathReleased",
+    "PathValidated",
     # errors
     "STTError",
     "ConfigurationError",

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from stt_core.budget import RemoteBudget
+from stt_core.cids import CidRegistry
 from stt_core.config import EndpointConfig
 from stt_core.crypto import Crypto
 from stt_core.events import AnyEvent
@@ -28,6 +29,7 @@ class Context:
     observer: Observer | None
     budget_for: Callable[[SessionKey, Path, int], RemoteBudget]
     on_established: Callable[[SessionKey, float], None]
+    registry: CidRegistry
     events: deque[AnyEvent] = field(default_factory=deque)
     ready: deque[SessionKey] = field(default_factory=deque)
     address_tokens: OrderedDict[Path, bytes] = field(default_factory=OrderedDict, repr=False)

@@ -14,9 +14,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Hashable
 from dataclasses import fields
-from functools import lru_cache
 from itertools import count, groupby
-from struct import Struct
 
 from stt_core.agenda import Agenda
 from stt_core.budget import RemoteBudget
@@ -29,7 +27,7 @@ from stt_core.handshake import PENDING_LIFETIME, Accepted, Identity, Initiator, 
 from stt_core.handshake.limits import TargetBudget
 from stt_core.links import LinkState
 from stt_core.outbound import OVERHEAD
-from stt_core.packet import LARGE, HandshakeType
+from stt_core.packet import LARGE, HandshakeType, columns_of
 from stt_core.parameters import TransportParameters
 from stt_core.recovery.reliable import BOUNDLESS
 from stt_core.routes import Routes
@@ -46,12 +44,6 @@ TIMERS_AT_ONCE = 128
 for an answer, the answers may lie unread: to probe for all of them first would be to be later still."""
 
 _FOR_RESPONDER = (HandshakeType.HELLO, HandshakeType.AUTH_PROOF)
-
-
-@lru_cache(maxsize=64)
-def _columns(segment: int) -> tuple[Struct, Struct]:
-    """How to cut a batch of equal protected packets: (first byte + cid, wire number) and (header, ciphertext)."""
-    return Struct(f">9sI{segment - 13}x"), Struct(f">13s{segment - 13}s")
 
 
 class Endpoint:
@@ -74,6 +66,8 @@ class Endpoint:
         self.config = config
         self.wall_offset = wall_offset
         self._entropy = entropy
+        self._sessions: dict[SessionKey, Session] = {}
+        self._routes = Routes(config, entropy, self._sessions)
         self._context = Context(
             config=config,
             crypto=crypto,
@@ -81,15 +75,14 @@ class Endpoint:
             observer=observer,
             budget_for=self._budget_for,
             on_established=self._on_established,
+            registry=self._routes,
         )
-        self._routes = Routes(config, entropy)
         self._links = self._context.links
         self._latest = 0.0
         """When the responder was last given something: its new connection ids are of that time."""
         self._identity = Identity(config.node_seed, crypto, entropy)
         self._responder: Responder | None = None
         self._targets = TargetBudget(config.rate_limits or RateLimits())
-        self._sessions: dict[SessionKey, Session] = {}
         self._live: set[SessionKey] = set()
         self._lingering: dict[SessionKey, Session] = {}
         """Over, but answering stragglers for some PTOs yet; oldest first."""
@@ -254,7 +247,7 @@ class Endpoint:
             self.receive_datagram(buffer[start : start + segment_size], path, now, ecn)
 
     def _receive_columns(self, buffer: memoryview, segment: int, path: Path, now: float, ecn: int) -> None:
-        by_head, by_body = _columns(segment)
+        by_head, by_body = columns_of(segment)
         names, wires = zip(*by_head.iter_unpack(buffer), strict=True)
         aads, ciphertexts = zip(*by_body.iter_unpack(buffer), strict=True)
         start = 0
@@ -293,7 +286,7 @@ class Endpoint:
         if session is None:
             self._receive_unknown(bytes(data), path, now)
             return
-        mask = session.masks.get(cid)
+        mask = session.masks.get(cid) or session.mask_for(cid)
         if mask is None:
             return  # still connecting: nothing can be meant for it, and a reset would give its token away
         if path.transport != "websocket":
@@ -302,7 +295,9 @@ class Endpoint:
             self._counters.malformed += 1
             return
         elif session.receive_one(data, mask, path, now, ecn):
-            self._links.trust(path, session.key)
+            self._links.claim(path, session.key)
+            if session.path == path:  # until it has proved itself, it may be a copy that opened
+                self._links.trust(path, session.key)
         if not session.queued:
             self._touch(session)
 
@@ -478,7 +473,11 @@ class Endpoint:
         """After anything happened to a session: forget it, or see to its timer and to those it held up."""
         self._schedule(session)
         budget = session.budget
-        while budget is not None and budget.has_news:
+        if budget is not None and budget.has_news:
+            self._wake(budget)
+
+    def _wake(self, budget: RemoteBudget) -> None:
+        while budget.has_news:
             # One at a time: each that had its turn wakes the next here, as long as there is room. To wake all would be
             # to poll all for each that may send.
             key = next(iter(budget.blocked))
@@ -508,13 +507,11 @@ class Endpoint:
         self._departed.add(session.key)
         self._lingering.pop(session.key, None)
         self._routes.forget(session)
-        for path in self._links.owned(session.key) if session.path.reliable else ():
+        for path in self._links.owned(session.key) if len(self._links) else ():
             self._context.events.append(PathReleased(path))
         budget = session.budget
         if budget is not None:
-            budget.forget(session.key)
-            if not budget.sessions:
-                self._budgets.pop(session.first_path, None)
+            self._leave(session.key, budget)
 
     def _linger(self, session: Session) -> None:
         """As many as may live may linger, for they hold memory too; the oldest makes room."""
@@ -535,8 +532,6 @@ class Endpoint:
         """A session of ours has keys both sides hold."""
         session = self._sessions[key]
         self._counters.sessions_opened += 1
-        if session.peer_reset_token is not None:
-            self._routes.expect_reset(session.peer_reset_token, session)
         if session.role is Role.INITIATOR:
             self._no_longer_connecting(session)
             self._targets.clear(session.first_path)
@@ -545,12 +540,21 @@ class Endpoint:
             responder.forget(session.local_cid, now)
             session.send_address_token(responder.address_token(session.first_path, now))
 
+    def _leave(self, key: SessionKey, budget: RemoteBudget) -> None:
+        budget.forget(key)
+        if not budget.sessions and budget.path is not None:
+            self._budgets.pop(budget.path, None)
+        self._wake(budget)
+
     def _budget_for(self, key: SessionKey, path: Path, hint: int) -> RemoteBudget:
+        before = self._sessions[key].budget
+        if before is not None:
+            self._leave(key, before)
         if path.reliable:
             return RemoteBudget(BOUNDLESS)  # no socket's buffer overflows, and what waits in it is TCP's affair
         budget = self._budgets.get(path)
         if budget is None:
-            budget = self._budgets[path] = RemoteBudget(hint)
+            budget = self._budgets[path] = RemoteBudget(hint, path)
         budget.limit = hint // 2
         budget.sessions.add(key)
         return budget

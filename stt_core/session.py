@@ -24,6 +24,7 @@ from stt_core.events import HandshakeFailed, SessionClosed, SessionEstablished
 from stt_core.frames import FrameType
 from stt_core.handshake import HandshakeResult, Initiator, Peer
 from stt_core.keys import CidMask
+from stt_core.migration import Surroundings
 from stt_core.outbound import OVERHEAD
 from stt_core.packing import Batch
 from stt_core.state import SESSION, SessionState, SessionTrigger, advance
@@ -37,7 +38,7 @@ class Session(Commands):
 
     __slots__ = (
         "_begin", "_close_request", "_farewell", "_initiator", "_path", "_peer", "_timers", "local_cid", "masks",
-        "peer_reset_token", "role", "scheduled_at",
+        "role", "scheduled_at",
     )  # fmt: skip
 
     def __init__(self, context: Context, key: SessionKey, role: Role, path: Path, local_cid: bytes) -> None:
@@ -45,8 +46,7 @@ class Session(Commands):
         self.role = role
         self.local_cid = local_cid
         self.masks: dict[bytes, CidMask] = {}
-        """Our connection ids, and how packets to each are masked; empty before there are keys."""
-        self.peer_reset_token: bytes | None = None
+        """How packets to those of our connection ids are masked that any came to; empty before there are keys."""
         self.scheduled_at: float | None = None
         """The endpoint's own note: where it stands in its agenda."""
         self._path = path
@@ -90,7 +90,23 @@ class Session(Commands):
     @property
     def budget(self) -> RemoteBudget | None:
         """What this session shares with all others to the same socket; None before there are keys."""
-        return self._channel.budget if self._channel else None
+        return self._channel.outbound.budget if self._channel else None
+
+    @property
+    def local_cids(self) -> list[bytes]:
+        """All connection ids that packets for this session may come to."""
+        return [self.local_cid, *(self._channel.migration.local if self._channel else ())]
+
+    @property
+    def reset_tokens(self) -> list[bytes]:
+        """What a packet ends with by which the peer says that it has lost this session; 16 bytes each."""
+        return self._channel.migration.reset_tokens if self._channel else []
+
+    def mask_for(self, cid: bytes) -> CidMask | None:
+        """How packets to our ``cid`` are masked; None while there are no keys."""
+        if self._channel is not None:
+            self.masks[cid] = self._channel.receive_mask(cid)
+        return self.masks.get(cid)
 
     @property
     def error(self) -> STTError | None:
@@ -203,7 +219,6 @@ class Session(Commands):
     def _open_channel(self, result: HandshakeResult, now: float) -> Channel:
         context = self._context
         self._peer = result.peer  # all keys are derived here: nothing else may know the master secret later
-        self.peer_reset_token = result.peer_parameters.reset_token
         self._channel = Channel(
             result,
             key=self.key,
@@ -215,14 +230,15 @@ class Session(Commands):
             events=context.events,
             timers=self._timers,
             observer=context.observer,
-            full_links=context.links.blocked,
+            surroundings=Surroundings(context.links.blocked, context.budget_for, context.registry),
             now=now,
         )
         self.masks[self.local_cid] = self._channel.receive_mask(self.local_cid)
         return self._channel
 
     def _established(self, now: float) -> None:
-        alive = self._require_channel().keep_alive
+        channel = self._require_channel()
+        alive = channel.keep_alive
         self.state = advance(SESSION, self.state, SessionTrigger.CONFIRMED)
         self._timers.cancel(Timer.HANDSHAKE)
         self._timers.set(Timer.IDLE, alive.dead_at())
@@ -236,6 +252,7 @@ class Session(Commands):
             initiated=self.role is Role.INITIATOR,
         )
         self._context.events.append(told)
+        channel.migration.begin(now)
         self._context.on_established(self.key, now)
 
     def send_address_token(self, token: bytes) -> None:
@@ -260,7 +277,7 @@ class Session(Commands):
             return
         try:
             numbers, plains = channel.protection.open(aads[0][0], wires, aads, ciphertexts, cid, now)
-            news = bool(plains) and self._accept(channel, numbers, plains, path, now, ecn)
+            news = bool(plains) and self._accept(channel, numbers, plains, path, now, ecn, cid.cid)
         except Violation as violation:
             self._fail(violation.code, violation.reason, now)
         else:
@@ -273,7 +290,7 @@ class Session(Commands):
             return False
         try:
             opened = channel.protection.open_one(datagram, cid, now)
-            news = opened is not None and self._accept(channel, [opened[0]], [opened[1]], path, now, ecn)
+            news = opened is not None and self._accept(channel, [opened[0]], [opened[1]], path, now, ecn, cid.cid)
         except Violation as violation:
             self._fail(violation.code, violation.reason, now)
             return True
@@ -281,11 +298,18 @@ class Session(Commands):
         return news
 
     def _accept(
-        self, channel: Channel, numbers: Sequence[int], plains: list[bytes], path: Path, now: float, ecn: int
+        self,
+        channel: Channel,
+        numbers: Sequence[int],
+        plains: list[bytes],
+        path: Path,
+        now: float,
+        ecn: int,
+        cid: bytes,
     ) -> bool:
         if self.state is SessionState.HANDSHAKING:
             self._established(now)  # before anything in these packets becomes an event
-        return channel.accept(numbers, plains, path, now, ecn)
+        return channel.accept(numbers, plains, path, now, ecn, cid)
 
     def receive_too_big(self, size: int, now: float) -> None:
         """The system refused to send ``size`` bytes at once to the peer."""
@@ -305,7 +329,7 @@ class Session(Commands):
                 self._fail(ErrorCode.AEAD_LIMIT, "too many forged packets", now)
             return
         if channel.address_token is not None:
-            self._context.keep_address_token(self._path, channel.address_token)
+            self._context.keep_address_token(self.path, channel.address_token)
             channel.address_token = None
         if channel.peer_closed is not None:
             self._on_peer_close(channel, now)
@@ -506,7 +530,13 @@ class Session(Commands):
             channel.protection.handle_timer(now)
             self._timers.set(Timer.KEYS, channel.protection.previous_until)
         elif timer is Timer.PATH:
+            self._on_path_timer(channel, now)
+
+    def _on_path_timer(self, channel: Channel, now: float) -> None:
+        try:
             channel.migration.handle_timer(now)
+        except Violation as violation:
+            self._fail(violation.code, violation.reason, now)
 
     def _on_idle_timer(self, channel: Channel, now: float) -> None:
         alive = channel.keep_alive
