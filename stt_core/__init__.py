@@ -34,6 +34,8 @@ from stt_core.events import (
     Event,
     HandshakeFailed,
     PathChanged,
+    PathFailed,
+    PathReleased,
     PeerRejected,
     SessionClosed,
     SessionEstablished,
@@ -45,6 +47,7 @@ from stt_core.events import (
     StreamStopped,
     StreamWritable,
 )
+from stt_core.links import LinkState
 from stt_core.session import Session
 from stt_core.state import SessionState
 from stt_core.statistics import SessionStatistics
@@ -73,6 +76,7 @@ __all__ = [
     "StreamInfo",
     "StreamMode",
     "Path",
+    "LinkState",
     "Transmit",
     "Role",
     "Suite",
@@ -97,6 +101,8 @@ __all__ = [
     "StreamsAvailable",
     "DatagramsReadable",
     "PathChanged",
+    "PathFailed",
+    "PathReleased",
     # errors
     "STTError",
     "ConfigurationError",

@@ -36,7 +36,7 @@ from stt_core.errors import (
     StreamResetError,
     STTError,
 )
-from stt_core.events import AnyEvent, HandshakeFailed, PeerRejected, SessionClosed, SessionEstablished
+from stt_core.events import AnyEvent, Event, HandshakeFailed, PeerRejected, SessionClosed, SessionEstablished
 from stt_core.session import Session
 from stt_core.types import RateLimits, SessionKey
 
@@ -384,7 +384,7 @@ class BaseNode(ABC, Generic[SessionT]):
             logger.warning("refused a peer at %s: %s", event.path.address, event.error)
             if isinstance(event.error, AuthenticationError):
                 self._callbacks.tell_closed(b"", str(CloseReason.AUTH_FAILURE))
-        else:
+        elif isinstance(event, Event):
             session = self._sessions.get(event.session_key)
             if session is None:
                 return
