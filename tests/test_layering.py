@@ -21,6 +21,7 @@ ROOMS = [
     *("protection", "handshake", "recovery", "streams"),
     *("paths", "keepalive", "closing", "datagrams", "budget", "acks", "control", "outbound", "channel"),
     *("statistics", "context", "commands", "session", "agenda", "endpoint"),
+    "affinity",
 ]
 """The rooms of the core, lowest first. A room imports only rooms that stand before it."""
 
