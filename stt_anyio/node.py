@@ -44,6 +44,7 @@ from stt_core.errors import (
 )
 from stt_core.events import (
     AnyEvent,
+    Event,
     HandshakeFailed,
     PeerRejected,
     SessionClosed,
@@ -450,7 +451,7 @@ class STTNode:
             logger.warning("refused a peer at %s: %s", event.path.address, event.error)
             if isinstance(event.error, AuthenticationError):
                 self._callbacks.tell(self._on_closed, b"", str(CloseReason.AUTH_FAILURE))
-        else:
+        elif isinstance(event, Event):
             session = self._sessions.get(event.session_key)
             if session is None:
                 return

@@ -36,6 +36,8 @@ from stt_core.events import (
     Event,
     HandshakeFailed,
     PathChanged,
+    PathFailed,
+    PathReleased,
     PeerRejected,
     SessionClosed,
     SessionEstablished,
@@ -47,6 +49,7 @@ from stt_core.events import (
     StreamStopped,
     StreamWritable,
 )
+from stt_core.links import LinkState
 from stt_core.session import Session
 from stt_core.state import SessionState
 from stt_core.statistics import SessionStatistics
@@ -75,6 +78,7 @@ __all__ = [
     "StreamInfo",
     "StreamMode",
     "Path",
+    "LinkState",
     "Transmit",
     "Role",
     "Suite",
@@ -105,6 +109,8 @@ __all__ = [
     "StreamsAvailable",
     "DatagramsReadable",
     "PathChanged",
+    "PathFailed",
+    "PathReleased",
     # errors
     "STTError",
     "ConfigurationError",
