@@ -5,6 +5,7 @@ Rule: what is named here is the public interface, and stays where it is; the roo
 
 from __future__ import annotations
 
+from stt_core.affinity import ContentAffinityPool, PooledSession, PoolStatistics, ProviderSource, affinity_hash
 from stt_core.config import EndpointConfig
 from stt_core.crypto import Aead, Crypto
 from stt_core.endpoint import Endpoint
@@ -18,6 +19,7 @@ from stt_core.errors import (
     ErrorCode,
     MessageTooLargeError,
     PeerBusyError,
+    PoolMissError,
     SendTimeoutError,
     SessionClosedError,
     StateError,
@@ -34,6 +36,8 @@ from stt_core.events import (
     Event,
     HandshakeFailed,
     PathChanged,
+    PathFailed,
+    PathReleased,
     PeerRejected,
     SessionClosed,
     SessionEstablished,
@@ -45,6 +49,7 @@ from stt_core.events import (
     StreamStopped,
     StreamWritable,
 )
+from stt_core.links import LinkState
 from stt_core.session import Session
 from stt_core.state import SessionState
 from stt_core.statistics import SessionStatistics
@@ -73,9 +78,16 @@ __all__ = [
     "StreamInfo",
     "StreamMode",
     "Path",
+    "LinkState",
     "Transmit",
     "Role",
     "Suite",
+    # which session to ask for what
+    "ContentAffinityPool",
+    "PooledSession",
+    "PoolStatistics",
+    "ProviderSource",
+    "affinity_hash",
     # what an embedder provides
     "Aead",
     "Crypto",
@@ -97,6 +109,8 @@ __all__ = [
     "StreamsAvailable",
     "DatagramsReadable",
     "PathChanged",
+    "PathFailed",
+    "PathReleased",
     # errors
     "STTError",
     "ConfigurationError",
@@ -114,6 +128,7 @@ __all__ = [
     "StreamResetError",
     "SendTimeoutError",
     "MessageTooLargeError",
+    "PoolMissError",
     "ErrorCode",
     "CloseReason",
 ]

@@ -2,7 +2,7 @@
 
 Rule: an ACK is due at the end of an input run that leaves two ack-eliciting packets unacknowledged, at once on a gap,
 else after an eighth of a round trip, within limits. The receiver can't know the sender's window, so nothing rarer is
-safe.
+safe. On a reliable path no window waits for an ACK, and nothing is lost: an ACK only lets the sender forget.
 """
 
 from __future__ import annotations
@@ -25,6 +25,9 @@ PROMPT: Final = 1 / 8
 LEAST_DELAY: Final = 0.005
 """… but at least so many seconds, in which an application may answer and take the ACK along."""
 
+RELIABLE_BYTES: Final = 256 * 1024
+"""Bytes on a reliable path that make an ACK due."""
+
 _M32: Final = 0xFFFF_FFFF
 _ACK: Final = int(FrameType.ACK)
 _ASKING: Final = KeepAlive(0).encode()
@@ -36,7 +39,9 @@ class Acknowledgements:
     ``due`` tells whether an ACK should leave now; any packet that leaves for another reason takes ``pending`` along.
     """
 
-    __slots__ = ("_asked", "_delay", "_marks", "_recovery", "_timers", "due", "largest_at", "packets", "pending")
+    __slots__ = (
+        "_asked", "_delay", "_marks", "_recovery", "_timers", "_waiting", "due", "largest_at", "packets", "pending",
+    )  # fmt: skip
 
     def __init__(self, timers: Timers, recovery: Recovery, max_ack_delay: float, now: float) -> None:
         self.packets = ReceivedPackets()
@@ -50,6 +55,7 @@ class Acknowledgements:
         """When the largest number came in: from then counts the delay that an ACK reports."""
         self._marks: EcnCounter | None = None  # most sessions never see a mark
         self._asked = False  # an ACK of ours that asks to be acknowledged is under way
+        self._waiting = 0  # bytes since the last ACK, on a reliable path
 
     def on_marked(self, codepoint: int, count: int) -> None:
         """A run of ``count`` packets not seen before bore an ECN codepoint that isn't 0."""
@@ -57,10 +63,16 @@ class Acknowledgements:
             self._marks = EcnCounter()
         self._marks.count(codepoint, count)
 
-    def on_eliciting(self, count: int, now: float) -> None:
-        """A run with ``count`` ack-eliciting packets, at least one, came in."""
+    def on_eliciting(self, count: int, size: int, now: float) -> None:
+        """A run with ``count`` ack-eliciting packets, at least one, came in; ``size`` bytes in all."""
         self.pending += count
-        if self.pending >= 2 or self.packets.gap:
+        if self._recovery.reliable:
+            self._waiting += size
+            if self._waiting >= RELIABLE_BYTES:
+                self.due = True
+            elif Timer.ACK not in self._timers:
+                self._timers.set(Timer.ACK, now + self._delay)
+        elif self.pending >= 2 or self.packets.gap:
             self.due = True
         elif Timer.ACK not in self._timers:
             prompt = max(PROMPT * self._recovery.rtt.smoothed, LEAST_DELAY)
@@ -94,7 +106,7 @@ class Acknowledgements:
         If that is going to be acknowledged for another reason, older ranges can be forgotten then (RFC 9000 section
         13.2.4). A number that was skipped on purpose leaves a gap, and an ACK with a gap is not cheap.
         """
-        self.pending = 0
+        self.pending = self._waiting = 0
         self.due = False
         self._timers.cancel(Timer.ACK)
         if self.packets.count > 1 and isinstance(content, list) and content:

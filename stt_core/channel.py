@@ -8,7 +8,7 @@ else a packet holds goes the slow way beside it. The session above decides *whet
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import lru_cache
 from struct import Struct
 from typing import Final
@@ -21,31 +21,26 @@ from stt_core.control import Control
 from stt_core.crypto import Crypto
 from stt_core.datagrams import DATAGRAM_OVERHEAD, Datagrams
 from stt_core.errors import MessageTooLargeError
-from stt_core.events import AnyEvent, DatagramsReadable, PathChanged
-from stt_core.frames import ACK_HEADER, DATA_HEADER, FrameType, PathTransport, pack_data
+from stt_core.events import AnyEvent, DatagramsReadable
+from stt_core.frames import ACK_HEADER, DATA_HEADER, FrameType, pack_data
 from stt_core.handshake import HandshakeResult
-from stt_core.handshake.limits import is_loopback
 from stt_core.keepalive import KeepAlive
 from stt_core.keys import CidMask, SessionSecrets, cid_mask
+from stt_core.migration import Migration, is_paced, make_recovery
 from stt_core.outbound import OVERHEAD, Outbound
 from stt_core.packet import LARGE, TOKEN_MAX
 from stt_core.packing import Batch, Content
-from stt_core.paths import TRANSPORT_CODES, Paths, Probe, same_host
+from stt_core.paths import Paths
 from stt_core.protection import Protection
-from stt_core.recovery.controllers import make_controller
-from stt_core.recovery.ecn import EcnCounts, EcnValidator
-from stt_core.recovery.loss import Outcome, Recovery
-from stt_core.recovery.mtu import MtuSearch, size_limit
-from stt_core.rtt import GRANULARITY, RttEstimator
+from stt_core.recovery.ecn import EcnCounts
+from stt_core.recovery.loss import Outcome
+from stt_core.rtt import GRANULARITY
 from stt_core.streams import STREAM_FRAMES, StreamMap
-from stt_core.timers import Timer, Timers
+from stt_core.timers import Timers
 from stt_core.types import Entropy, Observer, Path, Role, SessionKey, Transmit
 
 LONE: Final = MAX_DATAGRAM // 2
 """Bytes above which a packet has no room for another in its batch."""
-PTO_SHARE: Final = 8
-"""Probe timeouts grow to an eighth of the time after which a silent peer is given up, so that the end of a long outage
-is noticed while somebody still asks."""
 WORTH_SEARCHING: Final = 10 * MIN_DATAGRAM
 """Bytes of one stream that must wait before a session looks for larger datagrams: one that hardly speaks needs none."""
 LEAST_INTERVAL: Final = 1.0
@@ -70,10 +65,10 @@ class Channel:
     """Everything one session needs from its keys onwards. Owned and driven by its ``Session``."""
 
     __slots__ = (
-        "_events", "_mask_key", "_observer", "_outgoing", "_paced", "_probes", "_role", "_slow_size", "acks",
+        "_events", "_mask_key", "_observer", "_outgoing", "_probes", "_role", "_slow_size", "acks",
         "address_token", "budget", "bytes_received", "close_acknowledged", "config", "control", "datagrams",
-        "keep_alive", "key", "outbound", "packets_received", "paths", "peer_closed", "protection", "quiet", "recovery",
-        "streams", "timers",
+        "keep_alive", "key", "migration", "outbound", "packets_received", "paths", "peer_closed", "protection", "quiet",
+        "recovery", "streams", "timers",
     )  # fmt: skip
 
     def __init__(
@@ -89,12 +84,10 @@ class Channel:
         events: deque[AnyEvent],
         timers: Timers,
         observer: Observer | None,
+        full_links: Collection[Path],
         now: float,
     ) -> None:
-        self.key = key
-        self.config = config
-        self.timers = timers
-        self.budget = budget
+        self.key, self.config, self.timers, self.budget = key, config, timers, budget
         self._events, self._observer, self._role = events, observer, result.role
         peer = result.peer_parameters
         secrets = SessionSecrets(result.master)
@@ -102,9 +95,7 @@ class Channel:
         self._mask_key = secrets.pn_mask_key
         self.protection = Protection(crypto, result.suite, secrets, result.role)
         timeout = min(config.keep_alive_timeout, peer.idle_timeout or config.keep_alive_timeout)
-        local = is_loopback(path.address)
-        self._paced = config.pacing_on_loopback or not local
-        self.recovery = _make_recovery(config, result, timeout, paced=self._paced, marked=config.ecn and not local)
+        self.recovery = make_recovery(config, peer, path, timeout)
         if result.rtt is not None:
             self.recovery.rtt.update(result.rtt, 0.0, now)
         self.paths = Paths(path, entropy)
@@ -122,10 +113,11 @@ class Channel:
             timers=timers,
             entropy=entropy,
             observer=observer,
-            paced=self._paced,
+            paced=is_paced(config, path),
             control=self.control,
             outgoing=self._outgoing,
         )
+        self.migration = Migration(key, config, peer, self.outbound, events, timers, full_links)
         self.acks = Acknowledgements(timers, self.recovery, config.max_ack_delay, now)
         self.keep_alive = _make_keep_alive(config, result, timeout, now)
         self.peer_closed: tuple[int, str] | None = None
@@ -178,32 +170,11 @@ class Channel:
             self._process_quietly(plains, path, now)
             return True
         if path != self.paths.active:
-            self._on_other_path(numbers, plains, path, size, largest, now)
+            self.migration.on_packet(plains[-1], path, size, numbers[-1] == received.largest > largest, now)
         eliciting = self._process(plains, path, now) if len(plains) > 1 else self._slow(plains[0], path, now)
         if eliciting:
-            self.acks.on_eliciting(eliciting, now)
+            self.acks.on_eliciting(eliciting, size, now)
         return True
-
-    def _on_other_path(
-        self, numbers: Sequence[int], plains: list[bytes], path: Path, size: int, largest: int, now: float
-    ) -> None:
-        newest = numbers[-1] == self.acks.packets.largest > largest
-        if newest:
-            newest = not frames.is_probing(frames.parse_frames_untrusted(plains[-1]))
-        before = self.paths.active
-        if self.paths.on_packet(path, size, newest, now):
-            self._moved(before, path, now)
-        self._plan_path_timer()
-
-    def _moved(self, before: Path, path: Path, now: float) -> None:
-        if not same_host(before, path):
-            congestion = make_controller(self.config.congestion, MIN_DATAGRAM, paced=self._paced)
-            self.recovery.reset_for_new_path(congestion, RttEstimator())
-        # Of an application that takes no events, the peer could make these pile up: only the newest counts.
-        old = (event for event in self._events if type(event) is PathChanged and event.session_key == self.key)
-        if (told := next(old, None)) is not None:
-            self._events.remove(told)
-        self._events.append(PathChanged(self.key, path))
 
     def _process_quietly(self, plains: list[bytes], path: Path, now: float) -> None:
         """After our last words only the peer's matter: everything else would wake a session that is over."""
@@ -339,15 +310,11 @@ class Channel:
     def _on_path_challenge(self, frame: frames.PathChallenge, path: Path, now: float) -> None:
         # One answer a packet: many challenges in it must not earn more bytes than it brought, three times over.
         if self._slow_size:
-            self.paths.on_challenge(frame.data, path, self._slow_size)
+            self.migration.on_challenge(frame.data, path, self._slow_size)
             self._slow_size = 0
 
     def _on_path_response(self, frame: frames.PathResponse, path: Path, now: float) -> None:
-        before = self.paths.active
-        moved = self.paths.on_response(frame.data, frame.transport)
-        if moved is not None:
-            self._moved(before, moved, now)
-        self._plan_path_timer()
+        self.migration.on_response(frame.data, frame.transport, now)
 
     def _on_stream_frame(self, frame: frames.Frame, path: Path, now: float) -> None:
         self.streams.receive_frame(frame, now)
@@ -424,6 +391,12 @@ class Channel:
         """The system refused to send datagrams of ``size`` bytes."""
         self._settle(self.recovery.on_too_big(size, now), now)
 
+    def on_path_closed(self, path: Path, now: float) -> None:
+        """A reliable path is gone. Where it was in use, what was not acknowledged is lost (and sent again, once there
+        is another)."""
+        if self.migration.on_closed(path):
+            self._settle(self.recovery.on_path_closed(now), now)
+
     @property
     def max_datagram(self) -> int:
         """The longest DATAGRAM the path carries now, in bytes."""
@@ -434,6 +407,8 @@ class Channel:
     @property
     def wants_to_send(self) -> bool:
         """Whether :meth:`poll` may have something to say."""
+        if self.paths.stalled:
+            return self.paths.busy
         return self.acks.due or self._has_work or self._probes > 0 or self.paths.busy
 
     @property
@@ -442,11 +417,11 @@ class Channel:
 
     def poll(self, now: float, max_segments: int) -> Transmit | None:
         """The next batch, or None where there is nothing to say or nothing may be said now."""
-        if self.paths.busy:
-            probe = self.paths.poll_probe(now, self.pto)
-            self._plan_path_timer()
-            if probe is not None:
-                return self._seal_probe(probe, now)
+        paths = self.paths
+        if paths.busy and (transmit := self.migration.poll(now)) is not None:
+            return transmit
+        if paths.stalled:
+            return None
         recovery = self.recovery
         if recovery.mtu.wanted and self._outgoing.backlog >= WORTH_SEARCHING and self.outbound.may_search():
             return self.outbound.seal_mtu_probe(now)
@@ -500,19 +475,6 @@ class Channel:
                 batch.add(frames.KeepAlive(0).encode(), (FrameType.KEEP_ALIVE, 0))
             self._probes = max(0, self._probes - len(batch.plains) - batch.open_packet)
 
-    def _seal_probe(self, probe: Probe, now: float) -> Transmit:
-        frame: bytes
-        if probe.challenge is not None:
-            frame = frames.PathChallenge(probe.challenge).encode()
-        else:
-            transport = PathTransport(TRANSPORT_CODES[probe.path.transport])
-            frame = frames.PathResponse(probe.response or b"", transport).encode()
-        batch = Batch(probe.limit - OVERHEAD, 1)
-        # A path under validation has no place in loss recovery: the timer repeats challenges, the peer its own.
-        batch.add(frame)
-        batch.end_packet()
-        return self.outbound.seal(batch.plains, batch.records, probe.path, now)
-
     # --- plans
 
     @property
@@ -520,39 +482,11 @@ class Channel:
         """One probe timeout in seconds, without backoff (RFC 9002 section 6.2.1)."""
         return self.recovery.pto
 
-    def _plan_path_timer(self) -> None:
-        at = self.paths.next_timer()
-        if at is None:
-            self.timers.cancel(Timer.PATH)
-        else:
-            self.timers.set(Timer.PATH, at)
-
-    def handle_path_timer(self, now: float) -> None:
-        """A challenge is due again, or had its tries. The timer is set anew by the poll that sends it: were it set
-        here, to a moment that has come already, it would fire over and over before anything could be sent.
-        """
-        self.paths.handle_timer(now)
-
 
 def _make_keep_alive(config: EndpointConfig, result: HandshakeResult, timeout: float, now: float) -> KeepAlive:
     # The peer's word can make us ask more often, but not without end.
     interval = min(config.keep_alive_interval, max(timeout / 2, LEAST_INTERVAL))
     return KeepAlive(interval, timeout, now, yields=result.role is Role.RESPONDER)
-
-
-def _make_recovery(
-    config: EndpointConfig, result: HandshakeResult, timeout: float, *, paced: bool, marked: bool
-) -> Recovery:
-    peer = result.peer_parameters
-    limit = size_limit(config.max_udp_payload, peer.max_udp_payload, peer.receive_buffer_hint)
-    return Recovery(
-        congestion=make_controller(config.congestion, MIN_DATAGRAM, paced=paced),
-        rtt=RttEstimator(),
-        max_ack_delay=peer.ack_delay,
-        max_pto=timeout / PTO_SHARE,
-        mtu=MtuSearch(limit if config.mtu_search else MIN_DATAGRAM),
-        ecn=EcnValidator() if marked else None,
-    )
 
 
 _HANDLERS: Final[dict[type, Callable[..., None]]] = {

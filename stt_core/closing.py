@@ -69,6 +69,13 @@ class Farewell:
         self._pending = True
         self._resend_at = None
 
+    def give_up(self, now: float) -> None:
+        """Nothing can be said any more, nor will anything come."""
+        self.done = True
+        self._pending = False
+        self._resend_at = None
+        self.drain_until = now
+
     @property
     def wants_to_send(self) -> bool:
         """Whether :meth:`fill` has something."""

@@ -11,7 +11,6 @@ on what the network sent.
 
 from __future__ import annotations
 
-import hmac
 from collections import deque
 from collections.abc import Hashable
 from dataclasses import fields
@@ -21,26 +20,24 @@ from struct import Struct
 
 from stt_core.agenda import Agenda
 from stt_core.budget import RemoteBudget
-from stt_core.cids import CidMint
 from stt_core.config import EndpointConfig, check_bytes, check_seconds
 from stt_core.context import Context
 from stt_core.crypto import Crypto
 from stt_core.errors import ErrorCode, StateError
-from stt_core.events import AnyEvent, PeerRejected
+from stt_core.events import AnyEvent, PathReleased, PeerRejected
 from stt_core.handshake import PENDING_LIFETIME, Accepted, Identity, Initiator, Refused, Responder
-from stt_core.handshake.limits import TargetBudget, TokenBucket
+from stt_core.handshake.limits import TargetBudget
+from stt_core.links import LinkState
 from stt_core.outbound import OVERHEAD
 from stt_core.packet import LARGE, HandshakeType
-from stt_core.parameters import RESET_TOKEN_SIZE, TransportParameters
+from stt_core.parameters import TransportParameters
+from stt_core.recovery.reliable import BOUNDLESS
+from stt_core.routes import Routes
 from stt_core.session import Session
 from stt_core.state import SessionState
 from stt_core.statistics import EndpointStatistics
 from stt_core.types import Entropy, Observer, Path, RateLimits, Role, SessionKey, Transmit
 
-SMALLEST_RESET = OVERHEAD + 1
-"""As long as the smallest packet. A KEEP_ALIVE is 34 bytes, and it is what an idle peer of ours sends."""
-LARGEST_RESET = OVERHEAD + RESET_TOKEN_SIZE
-"""A reset is as long as a small packet, so that nobody can tell it from one."""
 MAX_REPLIES = 1024
 """Stateless answers that wait for the socket; above it they are dropped, as a full socket would."""
 
@@ -85,26 +82,19 @@ class Endpoint:
             budget_for=self._budget_for,
             on_established=self._on_established,
         )
-        self._reset_key = (
-            hmac.digest(config.node_seed, b"STT1 reset key", "sha256")
-            if config.node_seed is not None and config.stable_resets
-            else entropy(32)
-        )
-        self._cids = CidMint(entropy)
+        self._routes = Routes(config, entropy)
+        self._links = self._context.links
         self._latest = 0.0
         """When the responder was last given something: its new connection ids are of that time."""
         self._identity = Identity(config.node_seed, crypto, entropy)
         self._responder: Responder | None = None
         self._targets = TargetBudget(config.rate_limits or RateLimits())
-        self._resets = None if config.rate_limits is None else TokenBucket(config.rate_limits.resets_per_second, 10)
         self._sessions: dict[SessionKey, Session] = {}
         self._live: set[SessionKey] = set()
         self._lingering: dict[SessionKey, Session] = {}
         """Over, but answering stragglers for some PTOs yet; oldest first."""
         self._departed: set[SessionKey] = set()
         """Over and forgotten, but for those who have yet to hear of it."""
-        self._routes: dict[bytes, Session] = {}
-        self._reset_tokens: dict[bytes, Session] = {}
         self._budgets: dict[Path, RemoteBudget] = {}
         self._connecting: dict[Path, set[SessionKey]] = {}
         self._replies: deque[Transmit] = deque()
@@ -165,10 +155,14 @@ class Endpoint:
     ) -> SessionKey:
         """Begin a session; ``SessionEstablished`` or ``HandshakeFailed`` tells how it went.
 
+        Over ``transport`` ``"websocket"``, ``address`` is the name of a connection that is open, and serves no other
+        session (see :class:`~stt_core.types.Path`).
+
         ``peer_node_id`` names who must answer: another name there is as a wrong seed. ``peer_key`` is the peer's
         32-byte identity key, where it must prove one. ``timeout`` in seconds, by default ``handshake_timeout``.
 
-        :raises ConfigurationError: on an argument of the wrong type or size; StateError at ``max_sessions``.
+        :raises ConfigurationError: on an argument of the wrong type or size.
+        :raises StateError: at ``max_sessions``, or where the connection serves a session already.
         """
         if peer_node_id is not None:
             check_bytes("peer_node_id", peer_node_id, 1, 255)
@@ -179,7 +173,9 @@ class Endpoint:
         if len(self._live) >= self.config.max_sessions:
             raise StateError(f"max_sessions is {self.config.max_sessions} and all are in use: close one, or raise it")
         path = Path(transport, address)
-        cid = self._new_cid(now)
+        if path.reliable and self._links.owner(path) is not None:
+            raise StateError(f"the connection {address!r} serves a session already: open another")
+        cid = self._routes.new_cid(now)
         expires = now + (self.config.handshake_timeout if timeout is None else timeout)
 
         def begin(at: float) -> Initiator:
@@ -192,14 +188,17 @@ class Endpoint:
                 now=at,
                 peer_node_id=peer_node_id,
                 peer_key=peer_key,
-                address_token=self._context.address_tokens.get(path, b""),
+                address_token=self._context.address_token(path),
                 timeout=expires - at,
                 identity=self._identity,
                 allow_proof=lambda at: path in self._budgets or self._targets.allow(path, at),
+                padded=not path.reliable,
             )
 
         session = self._add(Role.INITIATOR, path, cid)
         self._connecting.setdefault(path, set()).add(session.key)
+        if path.reliable:
+            self._links.claim(path, session.key)
         session.start(begin, now)
         self._touch(session)
         return session.key
@@ -277,9 +276,9 @@ class Endpoint:
         now: float,
         ecn: int,
     ) -> None:
-        session = self._routes.get(name[1:]) if name[0] & 0xC0 == 0x40 else None
+        session = self._routes.sessions.get(name[1:]) if name[0] & 0xC0 == 0x40 else None
         mask = None if session is None else session.masks.get(name[1:])
-        if session is None or mask is None:
+        if session is None or mask is None or path.transport == "websocket":
             self._counters.received -= len(aads)  # one by one, as if they had not come in a batch
             for aad, ciphertext in zip(aads, ciphertexts, strict=True):
                 self.receive_datagram(aad + ciphertext, path, now, ecn)
@@ -290,45 +289,42 @@ class Endpoint:
 
     def _receive_protected(self, data: bytes | memoryview, path: Path, now: float, ecn: int) -> None:
         cid = bytes(data[1:9])
-        session = self._routes.get(cid)
+        session = self._routes.sessions.get(cid)
         if session is None:
             self._receive_unknown(bytes(data), path, now)
             return
         mask = session.masks.get(cid)
         if mask is None:
             return  # still connecting: nothing can be meant for it, and a reset would give its token away
-        session.receive_one(data, mask, path, now, ecn)
+        if path.transport != "websocket":
+            session.receive_one(data, mask, path, now, ecn)
+        elif not self._links.admits(path, session.key):
+            self._counters.malformed += 1
+            return
+        elif session.receive_one(data, mask, path, now, ecn):
+            self._links.trust(path, session.key)
         if not session.queued:
             self._touch(session)
 
     def _receive_unknown(self, data: bytes, path: Path, now: float) -> None:
         """A packet of no session here: perhaps the peer's reset, else perhaps worth one of ours."""
         self._counters.unknown_cid += 1
-        session = self._reset_tokens.get(data[-RESET_TOKEN_SIZE:])
+        session = self._routes.reset_by(data)
         if session is not None:
             self._counters.resets_received += 1
             session.receive_reset(now)
             self._touch(session)
-            return
-        # A cid of a handshake under way is readable to all: a reset for it would hand out the session's reset token.
-        if self._cids.is_young(data[1:9], now):
-            return
-        # Smaller than its trigger, so that two endpoints without state can't keep each other busy (RFC 9000 10.3.3).
-        size = min(LARGEST_RESET, len(data) - 1)
-        if size < SMALLEST_RESET or (self._resets is not None and not self._resets.take(now)):
-            return
-        self._counters.resets_sent += 1
-        noise = self._entropy(size - RESET_TOKEN_SIZE)
-        reset = bytes((0x40 | noise[0] & 4,)) + noise[1:] + self._reset_token(data[1:9])
-        self._reply(reset, path)
+        elif (reset := self._routes.reset_for(data, now)) is not None:
+            self._counters.resets_sent += 1
+            self._reply(reset, path)
 
     def _receive_handshake(self, data: bytes, path: Path, now: float) -> None:
         if data[0] & 0x3F in _FOR_RESPONDER:
             if self.config.accept:
                 self._answer(data, path, now)
             return
-        session = self._routes.get(data[5:13])
-        if session is None:
+        session = self._routes.sessions.get(data[5:13])
+        if session is None or (path.reliable and not self._links.admits(path, session.key)):
             self._counters.malformed += 1
             return
         session.receive_handshake(data, now)
@@ -336,8 +332,13 @@ class Endpoint:
 
     def _answer(self, data: bytes, path: Path, now: float) -> None:
         self._latest = now
+        if path.reliable and self._links.owner(path) is not None:
+            self._counters.malformed += 1  # one session to a connection
+            return
         responder = self._responder_at(now)
         outcome = responder.receive_packet(data, path, now)
+        if outcome is not None and path.reliable:
+            self._links.note(path)
         if isinstance(outcome, bytes):
             self._reply(outcome, path)
         elif isinstance(outcome, Refused):
@@ -356,6 +357,8 @@ class Endpoint:
             responder.forget(result.local_cid, now)
             return
         session = self._add(Role.RESPONDER, path, result.local_cid)
+        if path.reliable:
+            self._links.claim(path, session.key)
         session.start_accepted(result, PENDING_LIFETIME, now)
         self._reply(accepted.final, path)
         self._touch(session)
@@ -366,6 +369,35 @@ class Endpoint:
             session = self._sessions[key]
             session.receive_unreachable(now)
             self._touch(session)
+
+    def receive_path_blocked(self, path: Path) -> None:
+        """The writer of a reliable path has all it may hold: its session sends nothing there for now."""
+        self._links.blocked.add(path)
+        self._tell_link(path)
+
+    def receive_path_writable(self, path: Path) -> None:
+        """It can take more again."""
+        self._links.blocked.discard(path)
+        self._tell_link(path)
+
+    def _tell_link(self, path: Path) -> None:
+        session = self._sessions.get(self._links.owner(path) or NOBODY)
+        if session is not None:
+            session.receive_path_writable(path, path not in self._links.blocked)
+
+    def receive_path_closed(self, path: Path, now: float) -> None:
+        """A reliable path is gone: the connection broke, or either side closed it. Must be told of each, once.
+
+        Who was connecting there fails; a session that used it waits for another path (``PathFailed``).
+        """
+        session = self._sessions.get(self._links.close(path) or NOBODY)
+        if session is not None:
+            session.receive_path_closed(path, now)
+            self._touch(session)
+
+    def link_state(self, path: Path) -> LinkState:
+        """What is known of who is at the other end of a reliable path: for limits to those that never speak."""
+        return self._links.state(path)
 
     def receive_too_big(self, path: Path, size: int, now: float) -> None:
         """The system refused to send a datagram of ``size`` bytes there (EMSGSIZE): no news of congestion."""
@@ -439,7 +471,7 @@ class Endpoint:
         session = Session(self._context, SessionKey(next(self._keys)), role, path, cid)
         self._sessions[session.key] = session
         self._live.add(session.key)
-        self._routes[cid] = session
+        self._routes.sessions[cid] = session
         return session
 
     def _touch(self, session: Session) -> None:
@@ -475,15 +507,14 @@ class Endpoint:
         # Events that name it may wait still, and whoever takes them may ask for it: see next_event.
         self._departed.add(session.key)
         self._lingering.pop(session.key, None)
-        for cid in (session.local_cid, *session.masks):
-            self._routes.pop(cid, None)
-        if session.peer_reset_token is not None:
-            self._reset_tokens.pop(session.peer_reset_token, None)
+        self._routes.forget(session)
+        for path in self._links.owned(session.key) if session.path.reliable else ():
+            self._context.events.append(PathReleased(path))
         budget = session.budget
         if budget is not None:
             budget.forget(session.key)
             if not budget.sessions:
-                del self._budgets[session.first_path]
+                self._budgets.pop(session.first_path, None)
 
     def _linger(self, session: Session) -> None:
         """As many as may live may linger, for they hold memory too; the oldest makes room."""
@@ -505,7 +536,7 @@ class Endpoint:
         session = self._sessions[key]
         self._counters.sessions_opened += 1
         if session.peer_reset_token is not None:
-            self._reset_tokens[session.peer_reset_token] = session
+            self._routes.expect_reset(session.peer_reset_token, session)
         if session.role is Role.INITIATOR:
             self._no_longer_connecting(session)
             self._targets.clear(session.first_path)
@@ -515,6 +546,8 @@ class Endpoint:
             session.send_address_token(responder.address_token(session.first_path, now))
 
     def _budget_for(self, key: SessionKey, path: Path, hint: int) -> RemoteBudget:
+        if path.reliable:
+            return RemoteBudget(BOUNDLESS)  # no socket's buffer overflows, and what waits in it is TCP's affair
         budget = self._budgets.get(path)
         if budget is None:
             budget = self._budgets[path] = RemoteBudget(hint)
@@ -530,7 +563,7 @@ class Endpoint:
                 crypto=self._context.crypto,
                 entropy=self._entropy,
                 now=now,
-                new_cid=lambda: self._new_cid(self._latest),
+                new_cid=lambda: self._routes.new_cid(self._latest),
                 parameters_for=self._parameters,
                 admit=self._has_room,
                 owns_nonce=self._owns_nonce,
@@ -546,32 +579,14 @@ class Endpoint:
     def _has_room(self) -> bool:
         return len(self._live) < self.config.max_sessions
 
-    def _new_cid(self, now: float) -> bytes:
-        cid = self._cids.mint(now)
-        while cid in self._routes:
-            cid = self._cids.mint(now)
-        return cid
-
-    def _reset_token(self, cid: bytes) -> bytes:
-        return hmac.digest(self._reset_key, cid, "sha256")[:RESET_TOKEN_SIZE]
-
     def _parameters(self, cid: bytes) -> TransportParameters:
-        config = self.config
-        return TransportParameters(
-            initial_max_data=config.session_window,
-            initial_max_stream_data=config.stream_window,
-            max_streams=config.max_streams,
-            max_udp_payload=config.max_udp_payload,
-            receive_buffer_hint=config.receive_buffer_hint,
-            ack_delay=config.max_ack_delay,
-            idle_timeout=config.keep_alive_timeout,
-            max_message=config.max_message,
-            reset_token=self._reset_token(cid),
-        )
+        return TransportParameters.of(self.config, self._routes.reset_token(cid))
 
     def _reply(self, data: bytes, path: Path) -> None:
         if len(self._replies) < MAX_REPLIES:
             self._replies.append(Transmit(data, path, len(data)))
 
 
+NOBODY = SessionKey(0)
+"""The key of no session: they count from 1."""
 _ESTABLISHED = (SessionState.ESTABLISHED, SessionState.CLOSING)

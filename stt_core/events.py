@@ -119,4 +119,20 @@ class PathChanged(Event):
     path: Path
 
 
-AnyEvent = Event | PeerRejected
+@dataclass(frozen=True, slots=True)
+class PathFailed(Event):
+    """The reliable path that the session used is gone. What was not acknowledged is sent again once there is another;
+    the session waits for one until the peer's silence ends it.
+    """
+
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
+class PathReleased:
+    """No session needs this reliable path any longer: close the connection once what it was given is sent."""
+
+    path: Path
+
+
+AnyEvent = Event | PeerRejected | PathReleased

@@ -75,6 +75,13 @@ class Outbound:
         """256ths of what is in flight that count against the remote's buffer."""
         self._plan_skip()
 
+    def set_paced(self, paced: bool) -> None:
+        """Whether what leaves from now on is spread over the round trip."""
+        self._paced = paced
+        if not paced:
+            self._part = WHOLE
+            self._timers.cancel(Timer.PACING)
+
     def allowance(self, size: int, max_segments: int, probes: int, now: float) -> int:
         """How many packets of ``size`` bytes may leave now: cwnd, the remote's buffer, pacing, one system call.
 
@@ -126,7 +133,9 @@ class Outbound:
             self.charge()
             self.plan_loss_timer()
         marks = self.recovery.ecn
-        if marks is not None and path == self.paths.active and marks.mark(first, len(plains)):
+        if marks is None or self.recovery.reliable:
+            return Transmit(data, path, size)
+        if path == self.paths.active and marks.mark(first, len(plains)):
             return Transmit(data, path, size, ECT_0)
         return Transmit(data, path, size)
 

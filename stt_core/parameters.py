@@ -21,7 +21,7 @@ from functools import lru_cache
 from operator import attrgetter
 from typing import Final
 
-from stt_core.config import MIB, MIN_DATAGRAM
+from stt_core.config import MIB, MIN_DATAGRAM, EndpointConfig
 from stt_core.errors import ErrorCode, Violation
 
 RESET_TOKEN_SIZE: Final = 16
@@ -63,6 +63,21 @@ class TransportParameters:
     idle_timeout: float = 30.0
     max_message: int = 16 * MIB
     reset_token: bytes = field(default=b"", repr=False)
+
+    @classmethod
+    def of(cls, config: EndpointConfig, reset_token: bytes) -> TransportParameters:
+        """What an endpoint with these settings declares."""
+        return cls(
+            initial_max_data=config.session_window,
+            initial_max_stream_data=config.stream_window,
+            max_streams=config.max_streams,
+            max_udp_payload=config.max_udp_payload,
+            receive_buffer_hint=config.receive_buffer_hint,
+            ack_delay=config.max_ack_delay,
+            idle_timeout=config.keep_alive_timeout,
+            max_message=config.max_message,
+            reset_token=reset_token,
+        )
 
     def encode(self) -> bytes:
         """The entries on the wire, without an end."""

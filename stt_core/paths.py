@@ -44,10 +44,14 @@ class _Candidate:
 class Paths:
     """One session's paths. ``active`` is where traffic goes."""
 
-    __slots__ = ("_candidates", "_entropy", "_previous", "_responses", "active")
+    __slots__ = ("_candidates", "_entropy", "_previous", "_responses", "active", "lost", "stalled")
 
     def __init__(self, path: Path, entropy: Entropy) -> None:
         self.active = path
+        self.stalled = False
+        """Whether nothing may leave on the active path for now: it is a reliable one, and full or gone."""
+        self.lost = False
+        """Whether it is gone for good."""
         self._entropy = entropy
         self._previous: Path | None = None
         self._candidates: dict[Path, _Candidate] = {}
@@ -109,8 +113,20 @@ class Paths:
                 return path
         return None
 
+    def on_closed(self, path: Path) -> bool:
+        """A reliable path is gone; True where it was the active one."""
+        self._candidates.pop(path, None)
+        self._responses = [response for response in self._responses if response[0] != path]
+        if self._previous == path:
+            self._previous = None
+        if self.active != path:
+            return False
+        self.stalled = self.lost = True
+        return True
+
     def _switch(self, path: Path) -> None:
-        self._previous, self.active = self.active, path
+        self._previous, self.active = None if self.lost else self.active, path
+        self.stalled = self.lost = False
         self._candidates.pop(path, None)
 
     def poll_probe(self, now: float, pto: float) -> Probe | None:

@@ -141,6 +141,32 @@ class Session(Commands):
             self._initiator.receive_unreachable(now)
             self._after_handshake_step(self._initiator, now)
 
+    def receive_path_writable(self, path: Path, writable: bool) -> None:
+        """A reliable path of this session can take no more for now, or can again."""
+        paths = self._channel.paths if self._channel else None
+        if paths is not None and paths.active == path and not paths.lost:
+            paths.stalled = not writable
+            if writable:
+                self.mark_ready()
+
+    def receive_path_closed(self, path: Path, now: float) -> None:
+        """A reliable path of this session is gone. One that was being made on it is over, and so is one that was
+        saying farewell there; any other waits for another path."""
+        channel = self._channel
+        if self.finished:
+            return
+        if self._initiator is not None:
+            self._initiator.receive_closed(now)
+            self._after_handshake_step(self._initiator, now)
+        elif channel is None or self.state is SessionState.HANDSHAKING:
+            self._forget(SessionTrigger.LOST)
+        elif self._farewell is not None:
+            if channel.paths.on_closed(path):
+                self._farewell.give_up(now)
+                self._after_farewell(now)
+        else:
+            channel.on_path_closed(path, now)
+
     def _after_handshake_step(self, initiator: Initiator, now: float) -> None:
         result = initiator.result
         if initiator.failure is not None:
@@ -189,6 +215,7 @@ class Session(Commands):
             events=context.events,
             timers=self._timers,
             observer=context.observer,
+            full_links=context.links.blocked,
             now=now,
         )
         self.masks[self.local_cid] = self._channel.receive_mask(self.local_cid)
@@ -239,18 +266,19 @@ class Session(Commands):
         else:
             self._after_input(channel, news, now)
 
-    def receive_one(self, datagram: bytes | memoryview, cid: CidMask, path: Path, now: float, ecn: int = 0) -> None:
-        """One protected packet."""
+    def receive_one(self, datagram: bytes | memoryview, cid: CidMask, path: Path, now: float, ecn: int = 0) -> bool:
+        """One protected packet; whether it opened and was not seen before."""
         channel = self._channel
         if channel is None:
-            return
+            return False
         try:
             opened = channel.protection.open_one(datagram, cid, now)
             news = opened is not None and self._accept(channel, [opened[0]], [opened[1]], path, now, ecn)
         except Violation as violation:
             self._fail(violation.code, violation.reason, now)
-        else:
-            self._after_input(channel, news, now)
+            return True
+        self._after_input(channel, news, now)
+        return news
 
     def _accept(
         self, channel: Channel, numbers: Sequence[int], plains: list[bytes], path: Path, now: float, ecn: int
@@ -417,7 +445,7 @@ class Session(Commands):
             transmit = channel.poll(now, max_segments)
             self._timers.set(Timer.KEYS, channel.protection.previous_until)
             return transmit
-        if not self._farewell.wants_to_send:
+        if not self._farewell.wants_to_send or channel.paths.lost:
             return None
         batch = Batch(channel.datagram_size - OVERHEAD, 1)
         self._farewell.fill(batch, now)
@@ -478,7 +506,7 @@ class Session(Commands):
             channel.protection.handle_timer(now)
             self._timers.set(Timer.KEYS, channel.protection.previous_until)
         elif timer is Timer.PATH:
-            channel.handle_path_timer(now)
+            channel.migration.handle_timer(now)
 
     def _on_idle_timer(self, channel: Channel, now: float) -> None:
         alive = channel.keep_alive

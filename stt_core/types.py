@@ -43,19 +43,26 @@ class StreamMode(IntEnum):
 class Path(NamedTuple):
     """One way over the network. A NamedTuple because it is hashed once per batch on the hot path.
 
-    ``transport`` is ``"udp"`` or ``"websocket"``; ``address`` is whatever the adapter sends to, hashable
-    (for UDP the ``socket`` module's address tuple).
+    ``transport`` is ``"udp"`` or ``"websocket"``; ``address`` is whatever the adapter sends to, hashable: for UDP the
+    ``socket`` module's address tuple, for WebSocket the name of one connection, a tuple that begins with the peer's IP
+    address as text and that no other connection of the endpoint ever had.
     """
 
     transport: str
     address: Hashable
+
+    @property
+    def reliable(self) -> bool:
+        """Whether what is sent here arrives, whole and in order, as long as the path lives."""
+        return self.transport == "websocket"
 
 
 class Transmit(NamedTuple):
     """What to send next: equal-sized datagrams back to back for one path (the last may be shorter).
 
     ``data`` is at most 65,472 bytes; ``segment_size`` is the size of each datagram in it, in bytes; ``ecn`` is the
-    codepoint their IP headers should bear, 0 to 3 (RFC 3168 section 5).
+    codepoint their IP headers should bear, 0 to 3 (RFC 3168 section 5). On a reliable path ``data`` is one datagram,
+    which is one message.
     """
 
     data: bytes

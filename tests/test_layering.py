@@ -15,12 +15,13 @@ ROOT = Path(__file__).resolve().parent.parent
 
 ROOMS = [
     *("errors", "types", "events", "config", "state"),
-    *("ranges", "rtt", "timers"),
+    *("ranges", "rtt", "timers", "backoff"),
     *("packet", "parameters", "frames", "packing"),
     *("crypto", "cpace", "keys", "cids"),
     *("protection", "handshake", "recovery", "streams"),
-    *("paths", "keepalive", "closing", "datagrams", "budget", "acks", "control", "outbound", "channel"),
-    *("statistics", "context", "commands", "session", "agenda", "endpoint"),
+    *("paths", "keepalive", "closing", "datagrams", "budget", "acks", "control", "outbound", "migration", "channel"),
+    *("statistics", "links", "context", "commands", "session", "agenda", "routes", "endpoint"),
+    *("affinity", "dht", "content"),
 ]
 """The rooms of the core, lowest first. A room imports only rooms that stand before it."""
 

@@ -66,7 +66,9 @@ class Initiator:
     Drive it as an endpoint: ``receive_packet``, ``receive_unreachable`` and ``handle_timer`` for what happened, then
     ``poll_transmit`` until it gives None, and ``next_timer``. ``allow_proof(now)`` is asked before each distinct
     AUTH_PROOF leaves; while it says no, the proof waits. ``identity`` is the endpoint's; without one it is made from
-    the configuration. ``padded`` is false on WebSocket, where datagrams are not filled up.
+    the configuration. ``padded`` is false on WebSocket, where datagrams are not filled up, and none is lost:
+    nothing is repeated there, and an answer is believed as soon as it comes, as whoever could forge one could as well
+    cut the connection.
     """
 
     __slots__ = (
@@ -163,6 +165,11 @@ class Initiator:
         """The network says that nothing listens there; believed until a CHALLENGE shows otherwise."""
         if not self.done and not self.challenged:
             self._fail(ConnectionRefusedError("nothing listens at that address"))
+
+    def receive_closed(self, now: float) -> None:
+        """The connection is gone, with nothing more to come."""
+        if not self.done:
+            self._fail(ConnectionRefusedError("the connection was closed before the handshake was done"))
 
     def handle_timer(self, now: float) -> None:
         """Repeat what is due, or give up."""
@@ -285,7 +292,7 @@ class Initiator:
         """Send the current HELLO for the first time."""
         attempt.repeats = 0
         attempt.interval = FIRST_WAIT
-        attempt.next_at = now + attempt.interval
+        attempt.next_at = now + attempt.interval if self._setup.padded else math.inf
         self._out.append(attempt.hello(now))
 
     def _release(self, attempt: Attempt, now: float) -> None:
@@ -300,7 +307,7 @@ class Initiator:
             return
         attempt.repeats = 0
         attempt.wait = attempt.interval = max(FIRST_WAIT, attempt.wait)
-        attempt.next_at = now + attempt.interval
+        attempt.next_at = now + attempt.interval if self._setup.padded else math.inf
         self._out.append(attempt.send_proof(now))
 
     def _repeat(self, attempt: Attempt, now: float) -> None:
@@ -333,6 +340,9 @@ class Initiator:
     def _remember(self, attempt: Attempt, error: STTError, now: float) -> None:
         """Keep an error that anybody might have caused, and give the truth some more chances to arrive."""
         if attempt.verdict is not None:
+            return
+        if not self._setup.padded:
+            self._fail(error)
             return
         attempt.verdict = error
         if attempt.proof is None:

@@ -39,6 +39,10 @@ MAX_SUSPECTS = 64
 """Runs of packets remembered as lost by mistake perhaps; where there are more, the loss counts as real."""
 SUSPICION = 2
 """PTOs after which what was lost counts as lost for good."""
+RELIABLE_PTO = 1.0
+"""Seconds that a probe timeout takes at least on a reliable path: longer than TCP's own retransmission, mostly."""
+WATCH = 30.0
+"""Seconds after a change to a reliable path for which probe timeouts are armed there: what left before may be lost."""
 MTU_PROBE: Token = (FrameType.PADDING, 0)
 """What a probe of the path's size carries: nothing that anybody would send again."""
 _MTU_PROBE: Content = [MTU_PROBE]
@@ -77,13 +81,16 @@ class Recovery:
     from each ACK that newly acknowledges its largest packet number, if that packet was ack-eliciting. ``max_pto``
     seconds is as long as the backoff of probe timeouts grows. ``mtu`` is the search for the path's size (without one
     datagrams keep 1200 bytes), ``ecn`` where marks can be set and read.
+
+    On a ``reliable`` path nothing is lost but what left before it, and for that alone there are timeouts, for
+    :data:`WATCH` seconds after the change; :meth:`on_path_closed` tells the end of the path.
     """
 
     __slots__ = (
         "_forgivable_until", "_largest_acked", "_last_sent_at", "_loss_time", "_mtu_probe", "_records", "_skipped",
-        "_suspects",
+        "_suspects", "_watch_until",
         "bytes_in_flight", "congestion", "ecn", "largest_sent", "max_ack_delay", "max_pto", "mtu", "packets_acked",
-        "packets_in_flight", "packets_lost", "packets_sent", "pto_count", "rtt",
+        "packets_in_flight", "packets_lost", "packets_sent", "pto_count", "reliable", "rtt",
     )  # fmt: skip
 
     def __init__(
@@ -95,6 +102,7 @@ class Recovery:
         max_pto: float = MAX_PTO,
         mtu: MtuSearch | None = None,
         ecn: EcnValidator | None = None,
+        reliable: bool = False,
     ) -> None:
         self.congestion = congestion
         self.rtt = rtt
@@ -102,6 +110,8 @@ class Recovery:
         self.max_pto = max_pto
         self.mtu = mtu or MtuSearch(BASE)
         self.ecn = ecn
+        self.reliable = reliable
+        self._watch_until = -inf
         self.bytes_in_flight = 0
         self.packets_in_flight = 0
         """Ack-eliciting packets neither acknowledged nor lost, those sent on earlier paths too."""
@@ -225,7 +235,7 @@ class Recovery:
                 latest = now - sent_at
                 self.rtt.update(latest, ack_delay if ack_delay < self.max_ack_delay else self.max_ack_delay, now)
                 self.congestion.on_rtt(latest, self.rtt.smoothed, sent_at, now)
-        if self.ecn is not None and largest > previous_largest:
+        if self.ecn is not None and largest > previous_largest and not self.reliable:
             self._check_marks(self.ecn, acked, ecn, now)
         # Losses before growth, as in RFC 9002 A.7: what arrives along with news of a loss must not grow the window.
         if self._records:
@@ -365,6 +375,9 @@ class Recovery:
             if first > largest:
                 break
             index += 1
+            if size and self.reliable:
+                kept.append(records[index - 1])
+                continue
             # The sum, not the difference, is compared: it is the very number the timer was set to.
             cut = last if sent_at + delay <= now else min(last, largest - PACKET_THRESHOLD)
             if cut >= first:
@@ -444,9 +457,12 @@ class Recovery:
         if not self._records:
             return None
         base = self.rtt.pto + self.max_ack_delay
-        if not self.pto_count:
+        if not (self.pto_count or self.reliable):
             return self._last_sent_at + base
-        return self._last_sent_at + min(base * (1 << min(self.pto_count, 30)), max(self.max_pto, base))
+        if self.reliable:
+            base = max(base, RELIABLE_PTO)
+        at = self._last_sent_at + min(base * (1 << min(self.pto_count, 30)), max(self.max_pto, base))
+        return None if self.reliable and at > self._watch_until else at
 
     def handle_timer(self, now: float) -> Outcome:
         """Declare lost what is overdue, or ask for probes; nothing before the deadline."""
@@ -469,7 +485,7 @@ class Recovery:
 
     def _on_silence(self, now: float) -> None:
         """A probe timeout: perhaps it is what our packets look like that the path has begun to dislike."""
-        if self.ecn is not None:
+        if self.ecn is not None and not self.reliable:
             self.ecn.on_pto()
         large = self.mtu.size > BASE and any(record[3] > BASE for record in self._records)
         if large and self.mtu.on_silence(self.pto_count, now):
@@ -491,16 +507,34 @@ class Recovery:
             self.congestion.set_datagram_size(self.mtu.size)
         return outcome
 
-    def reset_for_new_path(self, congestion: CongestionController, rtt: RttEstimator) -> None:
+    def on_path_closed(self, now: float) -> Outcome:
+        """The reliable path is gone: all that was not acknowledged is lost, which tells nothing of congestion."""
+        outcome = Outcome()
+        records, self._records = self._records, []
+        self._loss_time = None
+        self._lose(records, outcome, now)
+        self.pto_count = 0
+        return outcome
+
+    def reset_for_new_path(
+        self,
+        congestion: CongestionController,
+        rtt: RttEstimator,
+        mtu: MtuSearch,
+        now: float,
+        *,
+        reliable: bool = False,
+    ) -> None:
         """Start over on another path: what is in flight on the old one can still arrive or be lost, but tells
-        nothing about the new one's window or round-trip time (RFC 9000 section 9.4). The search for its size begins
-        again from 1200 bytes, and the test of marks again, too.
+        nothing about the new one's window or round-trip time (RFC 9000 section 9.4). The test of marks begins again.
         """
         self.congestion = congestion
         self.rtt = rtt
+        self.mtu = mtu
+        self.reliable = reliable
         self.bytes_in_flight = 0
         self.pto_count = 0
-        self.mtu.restart()
+        self._watch_until = now + WATCH
         self._mtu_probe = -1
         self._suspects = []
         self._forgivable_until = -inf

@@ -23,7 +23,7 @@ ACK = frames.SessionCloseAck().encode()
 def nothing_kept(end: End) -> bool:
     """Whether no table of an endpoint still knows of any session."""
     it = end.endpoint
-    return not (it._sessions or it._routes or it._reset_tokens or it._budgets or it._live or it._connecting)
+    return not (it._sessions or len(it._routes) or len(it._links) or it._budgets or it._live or it._connecting)
 
 
 def spoken(farewell: Farewell, now: float) -> list[bytes]:

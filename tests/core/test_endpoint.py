@@ -12,9 +12,10 @@ from itertools import pairwise
 import pytest
 
 from stt_core.budget import truesize
-from stt_core.endpoint import MAX_REPLIES, SMALLEST_RESET
+from stt_core.endpoint import MAX_REPLIES
 from stt_core.errors import CloseReason, ConfigurationError, PeerBusyError, StateError
 from stt_core.events import DatagramsReadable, HandshakeFailed, SessionClosed, SessionEstablished
+from stt_core.routes import SMALLEST_RESET
 from stt_core.session import Session
 from stt_core.state import SessionState
 from stt_core.types import Path, StreamMode

@@ -6,6 +6,7 @@ import pytest
 
 from stt_core.errors import ErrorCode, Violation
 from stt_core.recovery.loss import MAX_PTO, MAX_SKIPPED, MAX_SUSPECTS, Outcome, Recovery
+from stt_core.recovery.mtu import BASE, MtuSearch
 from stt_core.recovery.newreno import NewReno
 from stt_core.rtt import RttEstimator
 from tests.core.sender import BODY, MAX_ACK_DELAY, RTT, SIZE, Ledger, Sender, run
@@ -371,7 +372,7 @@ def test_packets_of_an_earlier_path_tell_nothing_about_the_new_one() -> None:
     sender = Sender()
     sender.run(10, now=1.0)
     fresh, rtt = Ledger(), RttEstimator()
-    sender.recovery.reset_for_new_path(fresh, rtt)
+    sender.recovery.reset_for_new_path(fresh, rtt, MtuSearch(BASE), 1.05)
     assert sender.recovery.bytes_in_flight == 0
     outcome = sender.ack((4, 9), (0, 0), now=1.1)
     assert (outcome.acked, outcome.lost) == ([run(0, 1), run(4, 6)], [run(1, 3)]), "but they arrive and are lost"

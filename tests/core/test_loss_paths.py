@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from stt_core.recovery.ecn import EcnState
-from stt_core.recovery.mtu import BASE, MAX_PROBES, SUSPICIOUS_PTOS
+from stt_core.recovery.mtu import BASE, MAX_PROBES, SUSPICIOUS_PTOS, MtuSearch
 from stt_core.rtt import RttEstimator
 from tests.core.sender import LARGE, RTT, SIZE, Ledger, Sender, run
 
@@ -163,7 +163,7 @@ def test_another_path_is_searched_from_the_beginning() -> None:
     sender = Sender()
     sender.grow(now=1.0)
     number = sender.probe(now=1.1)
-    sender.recovery.reset_for_new_path(Ledger(), RttEstimator())
+    sender.recovery.reset_for_new_path(Ledger(), RttEstimator(), MtuSearch(65_472), 1.2)
     assert (sender.recovery.mtu.size, sender.recovery.mtu.wanted) == (BASE, LARGE)
     sender.ack((number, number), now=1.2)
     assert sender.recovery.mtu.size == BASE, "a probe of the old path says nothing about the new one"
@@ -205,7 +205,7 @@ def test_marks_of_an_earlier_path_are_not_held_against_the_new_one() -> None:
     sender = Sender()
     last = marked(sender, 10, now=1.0)
     fresh = Ledger()
-    sender.recovery.reset_for_new_path(fresh, RttEstimator())
+    sender.recovery.reset_for_new_path(fresh, RttEstimator(), MtuSearch(65_472), 1.1)
     sender.recovery.on_ack(((0, last),), 0.0, 1.1, False, (5, 0, 5))
     assert fresh.told == []
 
@@ -216,7 +216,7 @@ def test_another_path_is_tested_anew_and_a_probe_timeout_ends_its_test() -> None
     assert ecn is not None
     last = marked(sender, 10, now=1.0)
     sender.ack((0, last), now=1.1)
-    sender.recovery.reset_for_new_path(Ledger(), RttEstimator())
+    sender.recovery.reset_for_new_path(Ledger(), RttEstimator(), MtuSearch(65_472), 1.2)
     last = marked(sender, 2, now=1.2)
     due = sender.recovery.deadline()
     assert due is not None

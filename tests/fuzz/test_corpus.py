@@ -43,7 +43,7 @@ def test_mutations_of_the_corpus_hold(name: str) -> None:
 def test_the_corpus_is_small_and_complete() -> None:
     files = [path for path in CORPUS.rglob("*") if path.is_file()]
     assert {path.parent.name for path in files} == set(targets())
-    assert len(files) < 60
+    assert len(files) <= 7 * len(targets())
     assert max(path.stat().st_size for path in files) < 2048
 
 

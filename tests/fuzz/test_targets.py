@@ -12,6 +12,7 @@ import fuzz.__main__ as command
 from fuzz.mutate import mutations
 from fuzz.registry import corpus, targets
 from stt_core import frames
+from stt_core.content.manifest import Manifest
 from stt_core.datagrams import Datagrams
 from stt_core.handshake import Initiator
 from stt_core.packing import Token
@@ -41,6 +42,10 @@ def forgetful(self: StreamMap, token: Token) -> None:
     """Losses are not repeated."""
 
 
+def credulous(self: Manifest, first: int, data: bytes, hashes: tuple[bytes, ...]) -> None:
+    """Whatever a provider sends is taken for the content."""
+
+
 def stubborn(self: Initiator, data: bytes, now: float) -> None:
     """Nothing that arrives is looked at."""
 
@@ -52,8 +57,9 @@ def stubborn(self: Initiator, data: bytes, now: float) -> None:
         ("sealed", Datagrams, "receive", raising),
         ("streams", StreamMap, "on_lost", forgetful),
         ("handshake", Initiator, "receive_packet", stubborn),
+        ("content_exchange", Manifest, "check_run_untrusted", credulous),
     ],
-    ids=["frames", "sealed", "streams", "handshake"],
+    ids=["frames", "sealed", "streams", "handshake", "content"],
 )
 def test_a_bug_is_found(
     name: str, owner: object, attribute: str, broken: Callable[..., object], monkeypatch: pytest.MonkeyPatch

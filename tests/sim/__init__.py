@@ -15,10 +15,11 @@ A scenario that fails prints its seed and the command that plays it again (``STT
 from tests.sim.apps import Echo, Reader, Sender, Traffic, payload
 from tests.sim.host import App, Host
 from tests.sim.lab import Lab, LabFailure, LabTimeout, Sent, seeded_entropy
+from tests.sim.links import Link, LinkEnd
 from tests.sim.wire import Bottleneck, Conditions, Datagram, Element, Meddler, Switch, change, double, drop, hold
 
 __all__ = [
     "App", "Bottleneck", "Conditions", "Datagram", "Echo", "Element", "Host", "Lab", "LabFailure", "LabTimeout",
-    "Meddler", "Reader", "Sender", "Sent", "Switch", "Traffic", "change", "double", "drop", "hold", "payload",
-    "seeded_entropy",
+    "Link", "LinkEnd", "Meddler", "Reader", "Sender", "Sent", "Switch", "Traffic", "change", "double", "drop", "hold",
+    "payload", "seeded_entropy",
 ]  # fmt: skip

@@ -12,13 +12,14 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from stt_core.config import MAX_DATAGRAM
-from stt_core.events import AnyEvent, Event, SessionClosed, SessionEstablished, StreamOpened
+from stt_core.events import AnyEvent, Event, PathReleased, SessionClosed, SessionEstablished, StreamOpened
 from stt_core.types import Path, SessionKey, StreamMode, Transmit
 from tests.sim.verbs import EndpointVerbs, SessionVerbs
 from tests.sim.wire import Address, Datagram
 
 if TYPE_CHECKING:
     from tests.sim.lab import Lab
+    from tests.sim.links import LinkEnd
 
 MAX_SEGMENTS = 64
 """The most datagrams one system call sends or receives."""
@@ -53,6 +54,8 @@ class Host:
         """Whether datagrams of one instant are handed over as one segmented batch."""
         self.max_segments = MAX_SEGMENTS
         self.apps: list[App] = []
+        self.links: dict[Path, LinkEnd] = {}
+        """Connections that are open here, by the path the endpoint knows them as."""
         self.events: list[AnyEvent] = []
         self.modes: dict[tuple[SessionKey, int], StreamMode] = {}
         self.sent_datagrams = 0
@@ -179,10 +182,10 @@ class Host:
     def _receive_batch(self, now: float) -> None:
         """Hand over what one ``recvmsg`` would: datagrams of one source and size, the last perhaps shorter."""
         first = self._inbox.popleft()
-        path = Path("udp", first.source)
+        path = first.source if isinstance(first.source, Path) else Path("udp", first.source)
         size = len(first.data)
         batch = [first.data]
-        if self.coalesce and size:
+        if self.coalesce and size and not path.reliable:
             room = len(self._buffer) - size
             while self._inbox and len(batch) < MAX_SEGMENTS and len(batch[-1]) == size:
                 following = self._inbox[0]
@@ -211,6 +214,8 @@ class Host:
                     self.modes[event.session_key, event.stream_id] = event.mode
                 if isinstance(event, SessionEstablished):
                     self.session(event.session_key)
+                if isinstance(event, PathReleased) and event.path in self.links:
+                    self.links[event.path].close()
                 for app in self.apps:
                     app.on_event(self, event)
             while (transmit := self.endpoint.poll_transmit(now, self.max_segments)) is not None:
@@ -229,6 +234,12 @@ class Host:
             raise self.lab.failure(f"{self.name} sent {len(segments)} segments, {self.max_segments} were asked for")
         self.sent_datagrams += len(segments)
         self.sent_bytes += len(data)
+        if transmit.path.reliable:
+            if len(segments) != 1:
+                raise self.lab.failure(f"{self.name} sent {len(segments)} messages at once on a reliable path")
+            if (link := self.links.get(transmit.path)) is not None:
+                link.send(data)
+            return
         for segment in segments:
             self.lab.send(self, Datagram(self.address, transmit.path.address, segment))
 
