@@ -10,7 +10,6 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 from enum import Enum, IntEnum, IntFlag
-from functools import lru_cache
 from struct import Struct
 from typing import Final, NamedTuple
 
@@ -121,12 +120,6 @@ class Header(NamedTuple):
     version: int
     dcid: bytes
     scid: bytes
-
-
-@lru_cache(maxsize=64)
-def columns_of(segment: int) -> tuple[Struct, Struct]:
-    """How to cut a batch of equal protected packets: (first byte + cid, wire number) and (header, ciphertext)."""
-    return Struct(f">9sI{segment - 13}x"), Struct(f">13s{segment - 13}s")
 
 
 def classify(first_byte: int) -> Family:
