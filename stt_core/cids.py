@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Iterator
+from struct import Struct
 from typing import Final, NamedTuple, Protocol
 
 from stt_core.errors import ErrorCode, Violation
@@ -24,6 +25,8 @@ RANDOM: Final = 6
 MARK: Final = 2
 STOCK: Final = 4
 """Ids that each side keeps with the other, those in use among them."""
+MOST_APART: Final = 1024
+"""How far apart the sequence numbers of a peer's ids may be."""
 
 
 class CidMint:
@@ -94,17 +97,21 @@ class PeerCid(NamedTuple):
         return f"PeerCid({self.sequence}, {self.cid.hex()})"
 
 
+_STOCKED: Final = Struct(">I8s16s")
+
+
 class PeerCids:
     """The ids that the peer gave us: those in use, and those in stock (RFC 9000 section 5.1)."""
 
-    __slots__ = ("_ahead", "_floor", "_stock", "_used", "retire_before")
+    __slots__ = ("_ahead", "_floor", "_stock", "retire_before", "used")
 
     def __init__(self, cid: bytes, token: bytes) -> None:
-        self._used = {0: PeerCid(0, cid, token)}
-        self._stock: list[PeerCid] = []
+        self.used = [PeerCid(0, cid, token)]
+        """Those that packets are sent to."""
+        self._stock = b""  # packed, as most sessions never use them
         self._floor = 1
         """The least sequence number not seen yet."""
-        self._ahead: list[int] = []
+        self._ahead: tuple[int, ...] = ()
         """Those seen above it: a few, as the peer can't be further ahead than its stock with us."""
         self.retire_before = 0
         """Those below are not to be used any more."""
@@ -112,17 +119,10 @@ class PeerCids:
     @property
     def spare(self) -> int:
         """How many are in stock."""
-        return len(self._stock)
+        return len(self._stock) // _STOCKED.size
 
-    @property
-    def first(self) -> PeerCid:
-        """The oldest one in use."""
-        return next(iter(self._used.values()))
-
-    @property
-    def used(self) -> list[PeerCid]:
-        """Those that packets are sent to."""
-        return list(self._used.values())
+    def _stocked(self) -> list[PeerCid]:
+        return [PeerCid(*fields) for fields in _STOCKED.iter_unpack(self._stock)]
 
     def receive(self, frame: NewCid) -> list[PeerCid]:
         """One more; returns those in stock that are to be retired unused.
@@ -131,22 +131,22 @@ class PeerCids:
 
         :raises Violation: CID_LIMIT above :data:`STOCK`, PROTOCOL_VIOLATION on a contradiction.
         """
-        sequence = frame.sequence
-        if frame.retire_before > sequence:
+        if frame.retire_before > frame.sequence:
             raise Violation(ErrorCode.PROTOCOL_VIOLATION, "a NEW_CID that retires itself")
-        given = PeerCid(sequence, frame.cid, frame.reset_token)
-        known = [*self._used.values(), *self._stock]
-        if any((other.sequence == sequence or other.cid == frame.cid) and other != given for other in known):
+        given = PeerCid(frame.sequence, frame.cid, frame.reset_token)
+        stock = self._stocked()
+        same = (known for known in (*self.used, *stock) if known.sequence == given.sequence or known.cid == given.cid)
+        if any(known != given for known in same):
             raise Violation(ErrorCode.PROTOCOL_VIOLATION, "a NEW_CID that contradicts an earlier one")
-        if not self._note(sequence):
+        if not self._note(given.sequence):
             return []
         self.retire_before = max(self.retire_before, frame.retire_before)
-        self._stock.append(given)
-        retired = [other for other in self._stock if other.sequence < self.retire_before]
-        self._stock = [other for other in self._stock if other.sequence >= self.retire_before]
-        if len(self._stock) + sum(number >= self.retire_before for number in self._used) > STOCK:
+        stock.append(given)
+        kept = [cid for cid in stock if cid.sequence >= self.retire_before]
+        if len(kept) + sum(cid.sequence >= self.retire_before for cid in self.used) > STOCK:
             raise Violation(ErrorCode.CID_LIMIT, f"more than {STOCK} connection ids")
-        return retired
+        self._stock = b"".join(_STOCKED.pack(*cid) for cid in kept)
+        return [cid for cid in stock if cid.sequence < self.retire_before]
 
     def _note(self, sequence: int) -> bool:
         """Whether this number is new: a frame that was sent twice must not bring back what was retired."""
@@ -154,9 +154,9 @@ class PeerCids:
             return False
         if sequence >= self._floor + 2 * STOCK:
             raise Violation(ErrorCode.CID_LIMIT, "connection ids far ahead of those that arrived")
-        self._ahead.append(sequence)
+        self._ahead = (*self._ahead, sequence)
         while self._floor in self._ahead:
-            self._ahead.remove(self._floor)
+            self._ahead = tuple(number for number in self._ahead if number != self._floor)
             self._floor += 1
         return True
 
@@ -164,49 +164,61 @@ class PeerCids:
         """One that was never used, to be used from now on; None where none is in stock."""
         if not self._stock:
             return None
-        taken = self._stock.pop(0)
-        self._used[taken.sequence] = taken
+        taken = PeerCid(*_STOCKED.unpack_from(self._stock))
+        self._stock = self._stock[_STOCKED.size :]
+        self.used.append(taken)
         return taken
 
-    def release(self, taken: PeerCid) -> None:
+    def release(self, cid: PeerCid) -> None:
         """That one will not be used again: the peer is to be told so, by RETIRE_CID."""
-        self._used.pop(taken.sequence, None)
+        if cid in self.used:
+            self.used.remove(cid)
 
 
 class LocalCids:
     """The ids that we gave the peer. Iterating gives all that packets may still come to."""
 
-    __slots__ = ("_issued", "_late", "_next")
+    __slots__ = ("_first", "_issued", "_late")
 
     def __init__(self, cid: bytes) -> None:
-        self._issued = {0: cid}
-        self._next = 1
-        self._late: list[bytes] = []
+        self._first = 0
+        """The sequence number of the first in the list."""
+        self._issued: list[bytes | None] = [cid]
+        """None where the peer gave one back."""
+        self._late: tuple[bytes, ...] = ()
         """Retired, but packets to them may be on their way; oldest first."""
 
     def __iter__(self) -> Iterator[bytes]:
-        yield from self._issued.values()
+        yield from (cid for cid in self._issued if cid is not None)
         yield from self._late
 
     @property
     def missing(self) -> int:
         """How many more the peer is to be given."""
-        return STOCK - len(self._issued)
+        return STOCK - sum(cid is not None for cid in self._issued)
 
     def add(self, cid: bytes) -> int:
         """The sequence number of one more."""
-        sequence, self._next = self._next, self._next + 1
-        self._issued[sequence] = cid
-        return sequence
+        self._issued.append(cid)
+        return self._first + len(self._issued) - 1
 
     def retire(self, sequence: int) -> bytes | None:
         """The peer will not use that one again; returns one that nothing can be under way to any more, if there is.
 
-        :raises Violation: PROTOCOL_VIOLATION, where it was never given.
+        :raises Violation: PROTOCOL_VIOLATION, where it was never given; CID_LIMIT, where the peer keeps one for ever
+            while it goes through many.
         """
-        if sequence >= self._next:
+        index = sequence - self._first
+        if index >= len(self._issued):
             raise Violation(ErrorCode.PROTOCOL_VIOLATION, "a RETIRE_CID for an id that was never given")
-        cid = self._issued.pop(sequence, None)
-        if cid is not None:
-            self._late.append(cid)
-        return self._late.pop(0) if len(self._late) > STOCK else None
+        if index < 0 or (cid := self._issued[index]) is None:
+            return None
+        self._issued[index] = None
+        while self._issued and self._issued[0] is None:
+            del self._issued[0]
+            self._first += 1
+        if len(self._issued) > MOST_APART:
+            raise Violation(ErrorCode.CID_LIMIT, "one connection id is kept, and many others are used up")
+        gone, late = (self._late[:1], self._late[1:]) if len(self._late) == STOCK else ((), self._late)
+        self._late = (*late, cid)
+        return gone[0] if gone else None

@@ -25,7 +25,8 @@ from stt_core.errors import ErrorCode, StateError
 from stt_core.events import AnyEvent, PathReleased, PeerRejected
 from stt_core.handshake import PENDING_LIFETIME, Accepted, Identity, Initiator, Refused, Responder
 from stt_core.handshake.limits import TargetBudget
-from stt_core.links import LinkState
+from stt_core.links import Links, LinkState
+from stt_core.migration import Surroundings
 from stt_core.outbound import OVERHEAD
 from stt_core.packet import LARGE, HandshakeType
 from stt_core.parameters import TransportParameters
@@ -69,6 +70,7 @@ class Endpoint:
         self._entropy = entropy
         self._sessions: dict[SessionKey, Session] = {}
         self._routes = Routes(config, entropy, self._sessions)
+        self._links = Links()
         self._context = Context(
             config=config,
             crypto=crypto,
@@ -76,9 +78,9 @@ class Endpoint:
             observer=observer,
             budget_for=self._budget_for,
             on_established=self._on_established,
-            registry=self._routes,
+            surroundings=Surroundings(self._links.blocked, self._budget_for, self._routes),
+            links=self._links,
         )
-        self._links = self._context.links
         self._latest = 0.0
         """When the responder was last given something: its new connection ids are of that time."""
         self._identity = Identity(config.node_seed, crypto, entropy)

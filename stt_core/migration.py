@@ -96,8 +96,8 @@ class Migration:
     """One session's moves, and its connection ids."""
 
     __slots__ = (
-        "_arrived", "_cids", "_config", "_control", "_events", "_hint", "_key", "_largest", "_mask_key", "_outbound",
-        "_peer", "_recovery", "_role", "_stocking_at", "_surroundings", "_timers", "local", "paths",
+        "_arrived", "_cids", "_config", "_control", "_events", "_first_cid", "_hint", "_key", "_largest", "_mask_key",
+        "_outbound", "_peer", "_recovery", "_role", "_stocking_at", "_surroundings", "_timers", "local", "paths",
     )  # fmt: skip
 
     def __init__(
@@ -117,10 +117,11 @@ class Migration:
         self.paths = outbound.paths
         self.local = LocalCids(result.local_cid)
         self._peer = PeerCids(result.peer_cid, peer.reset_token)
-        self._cids: dict[Path, PeerCid] = {self.paths.active: self._peer.first}
+        self._cids: dict[Path, PeerCid] = {self.paths.active: self._peer.used[0]}
         """Which id our packets bear on each path; paths that a NAT made of one share it."""
-        self._arrived: dict[Path, bytes] = {self.paths.active: result.local_cid}
-        """Which id of ours the peer's packets bore there at last."""
+        self._arrived: dict[Path, bytes] = {}
+        """Which id of ours the peer's packets bore there at last; on the first path it isn't noted."""
+        self._first_cid = result.local_cid
         self._key = key
         self._config = config
         self._control = control
@@ -142,7 +143,7 @@ class Migration:
 
     def begin(self, now: float) -> None:
         """The session is established."""
-        self._surroundings.registry.expect_reset(self._peer.first.token, self._key)
+        self._surroundings.registry.expect_reset(self._peer.used[0].token, self._key)
         self._stocking_at = now + STOCKING
         self._plan()
 
@@ -161,7 +162,7 @@ class Migration:
             self._settle()
         self._arrived[path] = cid
         before = self.paths.active
-        deliberate = cid != self._arrived.get(before)
+        deliberate = cid != self._arrived.get(before, self._first_cid)
         if self.paths.on_packet(path, size, newest, now, deliberate=deliberate):
             self._moved(before, path, now)
             self._settle()
@@ -279,7 +280,7 @@ class Migration:
         cid = self._cids.get(path)
         if cid is None:
             arrived = self._arrived.get(path)
-            chosen = arrived is None or arrived != self._arrived.get(self.paths.active)
+            chosen = arrived is None or arrived != self._arrived.get(self.paths.active, self._first_cid)
             cid = (self._peer.take() if chosen else None) or self._cids[self.paths.active]
             self._use(path, cid)
         return cid

@@ -24,7 +24,6 @@ from stt_core.events import HandshakeFailed, SessionClosed, SessionEstablished
 from stt_core.frames import FrameType
 from stt_core.handshake import HandshakeResult, Initiator, Peer
 from stt_core.keys import CidMask
-from stt_core.migration import Surroundings
 from stt_core.outbound import OVERHEAD
 from stt_core.packing import Batch
 from stt_core.state import SESSION, SessionState, SessionTrigger, advance
@@ -230,7 +229,7 @@ class Session(Commands):
             events=context.events,
             timers=self._timers,
             observer=context.observer,
-            surroundings=Surroundings(context.links.blocked, context.budget_for, context.registry),
+            surroundings=context.surroundings,
             now=now,
         )
         self.masks[self.local_cid] = self._channel.receive_mask(self.local_cid)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from stt_core import frames
-from stt_core.cids import STOCK, LocalCids, PeerCid, PeerCids
+from stt_core.cids import MOST_APART, STOCK, LocalCids, PeerCid, PeerCids
 from stt_core.control import MAX_OUTSTANDING
 from stt_core.errors import CloseReason, ErrorCode, Violation
 from stt_core.events import SessionClosed
@@ -55,7 +55,7 @@ class TestThePeers:
             cids.receive(given(sequence))
             taken = cids.take()
             assert taken is not None
-            cids.release(cids.first)
+            cids.release(cids.used[0])
         assert len(cids.used) == 1
 
     @pytest.mark.parametrize(
@@ -110,6 +110,15 @@ class TestOurs:
     def test_retiring_what_was_never_given_is_a_violation(self) -> None:
         with pytest.raises(Violation):
             LocalCids(b"cid zero").retire(1)
+
+    def test_one_who_keeps_one_and_uses_up_many_is_stopped(self) -> None:
+        cids = LocalCids(b"cid zero")
+        for number in range(1, MOST_APART):
+            cids.retire(cids.add(number.to_bytes(8, "big")))
+        last = cids.add(b"one more")
+        with pytest.raises(Violation) as caught:
+            cids.retire(last)
+        assert caught.value.code is ErrorCode.CID_LIMIT
 
     def test_retiring_twice_is_harmless(self) -> None:
         cids = LocalCids(b"cid zero")
