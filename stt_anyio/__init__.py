@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import logging
 
+from stt_anyio.attributes import STTAttribute
+from stt_anyio.connectables import MessageConnectable, StreamConnectable
+from stt_anyio.datagrams import DatagramStream
 from stt_anyio.errors import SessionClosedError, StreamClosedError, StreamResetError
+from stt_anyio.listeners import Listener
 from stt_anyio.node import STTNode
 from stt_anyio.session import STTSession
 from stt_anyio.streams import ByteStream, MessageStream
@@ -38,13 +42,17 @@ __all__ = [
     "ConnectionRefusedError",
     "ConnectionTimeoutError",
     "ContentAffinityPool",
+    "DatagramStream",
     "ErrorCode",
+    "Listener",
+    "MessageConnectable",
     "MessageStream",
     "MessageTooLargeError",
     "PeerBusyError",
     "PoolMissError",
     "PoolStatistics",
     "RateLimits",
+    "STTAttribute",
     "STTError",
     "STTNode",
     "STTSession",
@@ -53,6 +61,7 @@ __all__ = [
     "SessionState",
     "StateError",
     "StreamClosedError",
+    "StreamConnectable",
     "StreamLimitError",
     "StreamResetError",
     "VersionError",

@@ -82,6 +82,10 @@ class Commands:
         """Send bytes on a stream in bytes mode; returns how many were accepted."""
         return self._for_sending().write(stream_id, data)
 
+    def has_room(self, stream_id: int) -> bool:
+        """Whether sending would be accepted, at least in part; where not, ``StreamWritable`` tells when it would."""
+        return self._for_sending().has_room(stream_id)
+
     def finish(self, stream_id: int) -> None:
         """No more will be sent on this stream; what was accepted still arrives."""
         self._for_sending().finish(stream_id)

@@ -202,6 +202,10 @@ class StreamMap:
             self.outgoing.plan(self._streams[stream_id])
         return size
 
+    def has_room(self, stream_id: int) -> bool:
+        """Whether sending would be taken, at least in part (a StreamWritable follows where not); raises as it would."""
+        return self.outgoing.has_room(self._known(stream_id))
+
     def finish(self, stream_id: int) -> None:
         """No more is sent; what was accepted still arrives. A second time changes nothing.
 
