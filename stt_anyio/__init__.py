@@ -12,6 +12,7 @@ from stt_anyio.listeners import Listener
 from stt_anyio.node import STTNode
 from stt_anyio.session import STTSession
 from stt_anyio.streams import ByteStream, MessageStream
+from stt_backends.adapter.broadcast import Delivery, Outcome
 from stt_core.affinity import ContentAffinityPool, PoolStatistics, affinity_hash
 from stt_core.errors import (
     AuthenticationError,
@@ -43,11 +44,13 @@ __all__ = [
     "ConnectionTimeoutError",
     "ContentAffinityPool",
     "DatagramStream",
+    "Delivery",
     "ErrorCode",
     "Listener",
     "MessageConnectable",
     "MessageStream",
     "MessageTooLargeError",
+    "Outcome",
     "PeerBusyError",
     "PoolMissError",
     "PoolStatistics",

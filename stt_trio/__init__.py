@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 
+from stt_backends.adapter.broadcast import Delivery, Outcome
 from stt_core.affinity import ContentAffinityPool, PoolStatistics, affinity_hash
 from stt_core.errors import (
     AuthenticationError,
@@ -41,10 +42,12 @@ __all__ = [
     "ConnectionTimeoutError",
     "ContentAffinityPool",
     "DatagramChannel",
+    "Delivery",
     "ErrorCode",
     "Listener",
     "MessageStream",
     "MessageTooLargeError",
+    "Outcome",
     "PeerBusyError",
     "PoolMissError",
     "PoolStatistics",

@@ -98,7 +98,8 @@ class Outgoing:
             return
         send = stream.send
         if send.sendable(self.credit_limit - self.sent):
-            self._parked.pop(stream.stream_id, None)
+            if self._parked:
+                self._parked.pop(stream.stream_id, None)
             self._schedule.add(stream)
         elif send.sent < send.end:
             if send.sent >= send.limit:
@@ -167,7 +168,7 @@ class Outgoing:
         if self._control:
             return None
         stream = self._schedule.only()
-        if stream is None or stream.announcing:
+        if stream is None or (stream.opened and not stream.open_acked):
             return None
         send = stream.send
         before = send.sent
@@ -178,10 +179,11 @@ class Outgoing:
             self.sent += size
             if send.wants_room:
                 self._offer_room(stream)
-            if not send.sendable(credit - size):
+            if send.sent == send.end:
                 self._schedule.drop(stream)
-                if send.sent < send.end:
-                    self.plan(stream)  # notes what it waits for
+            elif not send.sendable(credit - size):
+                self._schedule.drop(stream)
+                self.plan(stream)  # notes what it waits for
         return taken
 
     def has_room(self, stream: Stream) -> bool:
