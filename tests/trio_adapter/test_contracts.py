@@ -40,8 +40,10 @@ async def test_byte_streams_are_half_closeable_streams() -> None:
 
         async def make_clogged() -> tuple[ByteStream, ByteStream]:
             ours, theirs = await byte_pair(here, there)
-            await ours.send(bytes(WINDOW - 1 + BUFFER))  # accepted to the last byte: window and buffer are full
-            await theirs.send(bytes(WINDOW + BUFFER))
+            for stream, window in ((ours, WINDOW - 1), (theirs, WINDOW)):
+                await stream.send(bytes(window))
+                await stream.wait_acknowledged()  # the peer's window is full
+                await stream.send(bytes(BUFFER))  # and so is the buffer
             return ours, theirs
 
         await trio.testing.check_half_closeable_stream(make, make_clogged)
