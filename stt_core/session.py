@@ -250,7 +250,7 @@ class Session(Commands):
         self,
         wires: Sequence[int],
         aads: Sequence[bytes],
-        ciphertexts: Sequence[bytes],
+        ciphertexts: Sequence[bytes | memoryview],
         cid: CidMask,
         path: Path,
         now: float,
@@ -438,7 +438,7 @@ class Session(Commands):
 
     # --- what leaves
 
-    def poll_transmit(self, now: float, max_segments: int) -> Transmit | None:
+    def poll_transmit(self, now: float, max_segments: int, max_bytes: int) -> Transmit | None:
         """The next batch for one path, or None."""
         if self._initiator is not None:
             data = self._initiator.poll_transmit(now)
@@ -452,7 +452,7 @@ class Session(Commands):
         if channel.protection.spent:
             self._fail(ErrorCode.AEAD_LIMIT, "it lets no new keys come, and ours may seal no more", now)
         if self._farewell is None:
-            return channel.poll(now, max_segments)
+            return channel.poll(now, max_segments, max_bytes)
         if not self._farewell.wants_to_send or channel.paths.lost:
             return None
         batch = Batch(channel.datagram_size - OVERHEAD, 1)
