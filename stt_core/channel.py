@@ -152,33 +152,39 @@ class Channel:
         :raises Violation: where the peer broke the protocol.
         """
         received = self.acks.packets
-        largest = received.largest
-        if len(numbers) > 1 or not received.add_next(numbers[0]):
+        count = len(plains)
+        if count == 1 and received.add_next(numbers[0]):
+            newest = True
+            size = len(plains[0]) + OVERHEAD
+        else:
+            largest = received.largest
             fresh = received.add(numbers)
             if fresh is not None:
                 numbers = [numbers[i] for i in fresh]
                 plains = [plains[i] for i in fresh]
                 if not plains:
                     return False
-        self.keep_alive.on_authenticated(now)
-        size = sum(map(len, plains)) + OVERHEAD * len(plains)
+            newest = received.largest > largest
+            count = len(plains)
+            size = sum(map(len, plains)) + OVERHEAD * count
+        self.keep_alive.last_heard = now
         self.bytes_received += size
-        self.packets_received += len(plains)
+        self.packets_received += count
         if ecn:
-            self.acks.on_marked(ecn, len(plains))
+            self.acks.on_marked(ecn, count)
         if self._observer is not None:
             self._observer.packets_received(self.key, numbers, size, now)
-        if received.largest > largest:
+        if newest:
             self.acks.largest_at = now
         if self.quiet:
             self._process_quietly(plains, path, now)
             return True
         paths = self.paths
         if path != paths.active:
-            self.migration.on_packet(plains[-1], path, size, numbers[-1] == received.largest > largest, cid, now)
+            self.migration.on_packet(plains[-1], path, size, newest and numbers[-1] == received.largest, cid, now)
         elif paths.holding:
-            self.migration.on_active_packet(plains[-1], numbers[-1] == received.largest > largest)
-        eliciting = self._process(plains, path, now) if len(plains) > 1 else self._slow(plains[0], path, now)
+            self.migration.on_active_packet(plains[-1], newest and numbers[-1] == received.largest)
+        eliciting = self._process(plains, path, now) if count > 1 else self._slow(plains[0], path, now)
         if eliciting:
             self.acks.on_eliciting(eliciting, size, now)
         return True
@@ -292,7 +298,8 @@ class Channel:
         self, ranges: Sequence[tuple[int, int]], delay: float, now: float, ecn: EcnCounts | None = None
     ) -> None:
         outcome = self.recovery.on_ack(ranges, delay, now, not self.outbound.limited, ecn)
-        self.protection.on_acked(ranges[0][1], now)
+        if not self.protection.confirmed:
+            self.protection.on_acked(ranges[0][1], now)
         self._settle(outcome, now)
 
     def _on_datagram(self, frame: frames.Datagram, path: Path, now: float) -> None:
@@ -424,7 +431,9 @@ class Channel:
         """Whether :meth:`poll` may have something to say."""
         if self.paths.stalled:
             return self.paths.busy
-        return self.acks.due or self._has_work or self._probes > 0 or self.paths.busy
+        if self._outgoing.wants_to_send or self.acks.due or self._probes or self.control.queue:
+            return True
+        return bool(self.datagrams.outgoing) or self.paths.busy
 
     @property
     def _has_work(self) -> bool:
@@ -441,23 +450,24 @@ class Channel:
         if paths.stalled:
             return None
         recovery = self.recovery
-        if recovery.mtu.wanted and self._outgoing.backlog >= WORTH_SEARCHING and self.outbound.may_search():
-            return self.outbound.seal_mtu_probe(now)
         size = recovery.mtu.size
-        if self._probes or self._has_work:
+        limit = 0
+        others = self._probes or self.control.queue or self.datagrams.outgoing
+        if others or self._outgoing.wants_to_send:
             most = 1 if recovery.reliable else min(max_segments, max(max_bytes // size, 1))
             limit = self.outbound.allowance(size, most, self._probes, now)
             if limit and size > LONE and not recovery.reliable:
                 limit = self._without_rest(limit, size)
+            if limit and not others:
+                transmit = self._poll_one(size - OVERHEAD, now, full=limit == 1 and not recovery.mtu.wanted)
+                if transmit is not None:
+                    return transmit
+            if recovery.mtu.wanted and self._outgoing.backlog >= WORTH_SEARCHING and self.outbound.may_search():
+                return self.outbound.seal_mtu_probe(now)
         else:
-            limit = 0
             self.outbound.limited = False
         if not limit and not self.acks.due:
             return None
-        if limit and self._outgoing.wants_to_send and not (self._probes or self.control or self.datagrams.outgoing):
-            transmit = self._poll_one(size - OVERHEAD, now, full=limit == 1)
-            if transmit is not None:
-                return transmit
         batch = Batch(size - OVERHEAD, limit or 1)
         acknowledging = self.acks.pending
         if acknowledging:
@@ -495,7 +505,7 @@ class Channel:
         if head:
             acks.on_sent(content)
             frame = head + frame
-        return self.outbound.seal([frame], [(1, content)], self.paths.active, now)
+        return self.outbound.seal_one(frame, content, now)
 
     def _fill(self, batch: Batch, now: float) -> None:
         if self.control:

@@ -25,7 +25,7 @@ from stt_core.errors import ErrorCode, StateError
 from stt_core.events import AnyEvent, PathReleased, PeerRejected
 from stt_core.handshake import PENDING_LIFETIME, Accepted, Identity, Initiator, Refused, Responder
 from stt_core.handshake.limits import TargetBudget
-from stt_core.links import Links, LinkState
+from stt_core.links import NOBODY, Links, LinkState
 from stt_core.migration import Surroundings
 from stt_core.outbound import OVERHEAD
 from stt_core.packet import LARGE, HandshakeType
@@ -377,8 +377,7 @@ class Endpoint:
         self._tell_link(path)
 
     def _tell_link(self, path: Path) -> None:
-        session = self._sessions.get(self._links.owner(path) or NOBODY)
-        if session is not None:
+        if (session := self._sessions.get(self._links.owner(path) or NOBODY)) is not None:
             session.receive_path_writable(path, path not in self._links.blocked)
 
     def receive_path_closed(self, path: Path, now: float) -> None:
@@ -474,9 +473,12 @@ class Endpoint:
 
     def _touch(self, session: Session) -> None:
         """After anything happened to a session: forget it, or see to its timer and to those it held up."""
-        self._schedule(session)
+        if session.state is SessionState.CLOSED or session.finished:
+            self._put_away(session)
+        else:
+            self._agenda.put(session)
         budget = session.budget
-        if budget is not None and budget.has_news:
+        if budget is not None and budget.blocked and budget.has_news:
             self._wake(budget)
 
     def _wake(self, budget: RemoteBudget) -> None:
@@ -491,8 +493,9 @@ class Endpoint:
                 waiting.mark_ready()
                 break
 
-    def _schedule(self, session: Session) -> None:
-        if session.state is SessionState.CLOSED and session.key in self._live:
+    def _put_away(self, session: Session) -> None:
+        """A session that is over lingers for a while, then it is forgotten."""
+        if session.key in self._live and session.state is SessionState.CLOSED:
             self._live.discard(session.key)
             self._context.session_ids.discard(session.session_id)
             self._no_longer_connecting(session)
@@ -594,6 +597,4 @@ class Endpoint:
             self._replies.append(Transmit(data, path, len(data)))
 
 
-NOBODY = SessionKey(0)
-"""The key of no session: they count from 1."""
 _ESTABLISHED = (SessionState.ESTABLISHED, SessionState.CLOSING)
