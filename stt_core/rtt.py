@@ -42,8 +42,7 @@ class RttEstimator:
             self.minimum = self.smoothed = sample
             self.variance = sample / 2
         else:
-            if sample < self.minimum:
-                self.minimum = sample
+            self.minimum = min(self.minimum, sample)
             # The minimum is of raw samples, and bounds what a wrong ack_delay can take away (section 5.3).
             adjusted = sample - ack_delay if sample >= self.minimum + ack_delay else sample
             self.variance = 0.75 * self.variance + 0.25 * abs(self.smoothed - adjusted)

@@ -58,8 +58,7 @@ class HyStart:
                 self._rounds += 1
                 if self._rounds >= CSS_ROUNDS:
                     return True
-        if latest < self._current:
-            self._current = latest
+        self._current = min(self._current, latest)
         self._samples += 1
         if self._samples < N_RTT_SAMPLE:
             return False
