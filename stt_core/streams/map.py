@@ -12,14 +12,7 @@ from typing import Any, Final
 
 from stt_core import frames
 from stt_core.config import EndpointConfig
-from stt_core.errors import (
-    ErrorCode,
-    MessageTooLargeError,
-    StateError,
-    StreamClosedError,
-    StreamLimitError,
-    Violation,
-)
+from stt_core.errors import ErrorCode, MessageTooLargeError, StateError, StreamClosedError, StreamLimitError, Violation
 from stt_core.events import (
     AnyEvent,
     StreamAcknowledged,
@@ -203,6 +196,10 @@ class StreamMap:
             send.append(bytes(data))
             self.outgoing.plan(self._streams[stream_id])
         return size
+
+    def has_room(self, stream_id: int) -> bool:
+        """Whether sending would be taken, at least in part (a StreamWritable follows where not); raises as it would."""
+        return self.outgoing.has_room(self._known(stream_id))
 
     def finish(self, stream_id: int) -> None:
         """No more is sent; what was accepted still arrives. A second time changes nothing.

@@ -88,6 +88,14 @@ class Outgoing:
         """Unsent bytes of the stream whose turn it is."""
         return self._schedule.head()[0].send.unsent if self._schedule else 0
 
+    def whole_packets(self, body: int, most: int) -> int:
+        """How many packets the stream whose turn it is fills with ``body`` bytes each, of ``most``; all of them where
+        its rest has nothing to wait for."""
+        stream = self._schedule.head()[0] if self._schedule else None
+        if self._control or stream is None or stream.announcing or not stream.send.may_grow:
+            return most
+        return min(most, stream.send.unsent // body)
+
     def want(self, kind: int, stream_id: int = 0, detail: int = 0) -> None:
         """Queue a control frame, once however often it is wanted."""
         self._control[kind, stream_id, detail] = None
@@ -185,6 +193,15 @@ class Outgoing:
                 self._schedule.drop(stream)
                 self.plan(stream)  # notes what it waits for
         return taken
+
+    def has_room(self, stream: Stream) -> bool:
+        """Whether the buffer takes anything now; where not, a StreamWritable follows."""
+        send = stream.send
+        send.check_open()
+        if send.unsent < self._send_buffer:
+            return True
+        send.wants_room = True
+        return False
 
     def _offer_room(self, stream: Stream) -> None:
         """Tell the application when a buffer that was full is half empty."""

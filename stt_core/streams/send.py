@@ -64,6 +64,11 @@ class SendHalf:
         return self.end - self.sent
 
     @property
+    def may_grow(self) -> bool:
+        """Whether more may follow what is unsent, and nothing has to be sent again before."""
+        return self.state is SendState.OPEN and not self._lost
+
+    @property
     def terminal(self) -> bool:
         """Whether the peer has all of this half, or knows that it won't."""
         return self.state in _TERMINAL

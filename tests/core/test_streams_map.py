@@ -434,6 +434,20 @@ def test_writes_are_cut_at_the_send_buffer_and_resume_when_half_of_it_is_free() 
     assert not pair.initiator.take(StreamWritable)
 
 
+def test_who_asks_for_room_is_told_when_there_is_some() -> None:
+    pair = Pair(send_buffer=8192)
+    stream_id = pair.initiator.open_bytes()
+    assert pair.initiator.map.has_room(stream_id)
+    assert pair.initiator.map.write(stream_id, bytes(8192)) == 8192  # nothing was turned down
+    assert not pair.initiator.map.has_room(stream_id)
+    pair.settle()
+    assert pair.initiator.take(StreamWritable) == [StreamWritable(KEY, stream_id)]
+    assert pair.initiator.map.has_room(stream_id)
+    pair.initiator.map.finish(stream_id)
+    with pytest.raises(StreamClosedError):
+        pair.initiator.map.has_room(stream_id)
+
+
 def test_a_message_is_accepted_whole_or_not_at_all() -> None:
     pair = Pair(send_buffer=4096)
     stream_id = pair.initiator.map.open()
