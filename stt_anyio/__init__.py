@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import logging
 
+from stt_anyio.attributes import STTAttribute
+from stt_anyio.connectables import MessageConnectable, StreamConnectable
+from stt_anyio.datagrams import DatagramStream
 from stt_anyio.errors import SessionClosedError, StreamClosedError, StreamResetError
+from stt_anyio.listeners import Listener
 from stt_anyio.node import STTNode
 from stt_anyio.session import STTSession
 from stt_anyio.streams import ByteStream, MessageStream
+from stt_backends.adapter.broadcast import Delivery, Outcome
 from stt_core.affinity import ContentAffinityPool, PoolStatistics, affinity_hash
 from stt_core.errors import (
     AuthenticationError,
@@ -38,13 +43,19 @@ __all__ = [
     "ConnectionRefusedError",
     "ConnectionTimeoutError",
     "ContentAffinityPool",
+    "DatagramStream",
+    "Delivery",
     "ErrorCode",
+    "Listener",
+    "MessageConnectable",
     "MessageStream",
     "MessageTooLargeError",
+    "Outcome",
     "PeerBusyError",
     "PoolMissError",
     "PoolStatistics",
     "RateLimits",
+    "STTAttribute",
     "STTError",
     "STTNode",
     "STTSession",
@@ -53,6 +64,7 @@ __all__ = [
     "SessionState",
     "StateError",
     "StreamClosedError",
+    "StreamConnectable",
     "StreamLimitError",
     "StreamResetError",
     "VersionError",
