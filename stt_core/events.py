@@ -57,7 +57,10 @@ class SessionClosed(Event):
 
 @dataclass(frozen=True, slots=True)
 class StreamOpened(Event):
-    """The peer opened a stream (or sent on one of the shared application-chosen ids first)."""
+    """The peer opened a stream (or sent on one of the shared application-chosen ids first).
+
+    Where this side had opened the same id already, with another purpose: the initiator's is what counts from now on.
+    """
 
     stream_id: int
     mode: StreamMode
