@@ -231,7 +231,10 @@ class BaseSession(Generic[MessageT, ByteT]):
                     del self._streams[event.stream_id]
             return
         if isinstance(event, StreamOpened):
-            if event.stream_id not in self._streams:
+            known = self._streams.get(event.stream_id)
+            if known is not None:
+                known.refresh()
+            else:
                 self._incoming.append(self._add(event.stream_id, event.mode, event.purpose, event.priority))
         elif isinstance(event, SessionClosed):
             if self._end is not None:

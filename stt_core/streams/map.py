@@ -379,8 +379,9 @@ class StreamMap:
         elif stream.mode is not frame.mode:
             self._fail(stream, ErrorCode.MODE_MISMATCH)
             return
-        elif self._role is Role.RESPONDER:
+        elif self._role is Role.RESPONDER and stream.purpose != frame.purpose:
             stream.purpose = frame.purpose
+            self._events.append(StreamOpened(self._key, stream_id, stream.mode, frame.purpose, stream.priority))
         if stream.receive.mode is None:
             stream.receive.set_mode(frame.mode)
         self._after_arrival(stream)
