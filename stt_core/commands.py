@@ -11,7 +11,7 @@ from stt_core.context import Context
 from stt_core.errors import ErrorCode, SessionClosedError, StateError, STTError
 from stt_core.state import SessionState
 from stt_core.streams import READ_SIZE, StreamInfo, StreamMap
-from stt_core.types import SessionKey, StreamMode
+from stt_core.types import Path, SessionKey, StreamMode
 
 
 class Commands:
@@ -155,6 +155,18 @@ class Commands:
     def read_datagram(self) -> bytes | None:
         """The oldest unreliable message received, or None."""
         return self._require_channel().datagrams.read()
+
+    def migrate(self, path: Path, now: float) -> None:
+        """Move to another path, once it has answered: ``PathChanged`` tells that it has, ``PathFailed`` that it didn't.
+
+        Streams go on, and nobody who sees both paths can tell by the packets that they carry one session. ``path`` may
+        be over another transport; over WebSocket it names a connection that is open and serves no other session. The
+        path that is in use says that this side's own address has changed.
+
+        :raises SessionClosedError: on a session that is closing or over.
+        """
+        self._for_sending()
+        self._require_channel().migration.migrate(path, now)
 
     def update_keys(self, now: float) -> None:
         """Move to the next packet keys now; done by itself long before it is needed."""

@@ -37,8 +37,8 @@ class Session(Commands):
     """See the module's text. Made by :class:`~stt_core.endpoint.Endpoint` only."""
 
     __slots__ = (
-        "_begin", "_close_request", "_farewell", "_initiator", "_path", "_peer", "local_cid", "masks",
-        "peer_reset_token", "role", "scheduled_at", "timers",
+        "_begin", "_close_request", "_farewell", "_initiator", "_path", "_peer", "local_cid", "masks", "role",
+        "scheduled_at", "timers",
     )  # fmt: skip
 
     def __init__(self, context: Context, key: SessionKey, role: Role, path: Path, local_cid: bytes) -> None:
@@ -46,8 +46,7 @@ class Session(Commands):
         self.role = role
         self.local_cid = local_cid
         self.masks: dict[bytes, CidMask] = {}
-        """Our connection ids, and how packets to each are masked; empty before there are keys."""
-        self.peer_reset_token: bytes | None = None
+        """How packets to those of our connection ids are masked that any came to; empty before there are keys."""
         self.scheduled_at: float | None = None
         """The endpoint's own note: where it stands in its agenda."""
         self._path = path
@@ -92,7 +91,23 @@ class Session(Commands):
     @property
     def budget(self) -> RemoteBudget | None:
         """What this session shares with all others to the same socket; None before there are keys."""
-        return self._channel.budget if self._channel else None
+        return self._channel.outbound.budget if self._channel else None
+
+    @property
+    def local_cids(self) -> list[bytes]:
+        """All connection ids that packets for this session may come to."""
+        return [self.local_cid, *(self._channel.migration.local if self._channel else ())]
+
+    @property
+    def reset_tokens(self) -> list[bytes]:
+        """What a packet ends with by which the peer says that it has lost this session; 16 bytes each."""
+        return self._channel.migration.reset_tokens if self._channel else []
+
+    def mask_for(self, cid: bytes) -> CidMask | None:
+        """How packets to our ``cid`` are masked; None while there are no keys."""
+        if self._channel is not None:
+            self.masks[cid] = self._channel.receive_mask(cid)
+        return self.masks.get(cid)
 
     @property
     def error(self) -> STTError | None:
@@ -205,7 +220,6 @@ class Session(Commands):
     def _open_channel(self, result: HandshakeResult, now: float) -> Channel:
         context = self._context
         self._peer = result.peer  # all keys are derived here: nothing else may know the master secret later
-        self.peer_reset_token = result.peer_parameters.reset_token
         self._channel = Channel(
             result,
             key=self.key,
@@ -217,14 +231,15 @@ class Session(Commands):
             events=context.events,
             timers=self.timers,
             observer=context.observer,
-            full_links=context.links.blocked,
+            surroundings=context.surroundings,
             now=now,
         )
         self.masks[self.local_cid] = self._channel.receive_mask(self.local_cid)
         return self._channel
 
     def _established(self, now: float) -> None:
-        alive = self._require_channel().keep_alive
+        channel = self._require_channel()
+        alive = channel.keep_alive
         self.state = advance(SESSION, self.state, SessionTrigger.CONFIRMED)
         self.timers.cancel(Timer.HANDSHAKE)
         self.timers.set(Timer.IDLE, alive.dead_at())
@@ -238,6 +253,7 @@ class Session(Commands):
             initiated=self.role is Role.INITIATOR,
         )
         self._context.events.append(told)
+        channel.migration.begin(now)
         self._context.on_established(self.key, now)
 
     def send_address_token(self, token: bytes) -> None:
@@ -262,7 +278,7 @@ class Session(Commands):
             return
         try:
             numbers, plains = channel.protection.open(aads[0][0], wires, aads, ciphertexts, cid, now)
-            news = bool(plains) and self._accept(channel, numbers, plains, path, now, ecn)
+            news = bool(plains) and self._accept(channel, numbers, plains, path, now, ecn, cid.cid)
         except Violation as violation:
             self._fail(violation.code, violation.reason, now)
         else:
@@ -281,7 +297,7 @@ class Session(Commands):
                 if self.state is SessionState.HANDSHAKING:
                     self._established(now)
                 number, plain = opened
-                news = channel.accept((number,), [plain], path, now, ecn)
+                news = channel.accept((number,), [plain], path, now, ecn, cid.cid)
         except Violation as violation:
             self._fail(violation.code, violation.reason, now)
             return True
@@ -289,11 +305,18 @@ class Session(Commands):
         return news
 
     def _accept(
-        self, channel: Channel, numbers: Sequence[int], plains: list[bytes], path: Path, now: float, ecn: int
+        self,
+        channel: Channel,
+        numbers: Sequence[int],
+        plains: list[bytes],
+        path: Path,
+        now: float,
+        ecn: int,
+        cid: bytes,
     ) -> bool:
         if self.state is SessionState.HANDSHAKING:
             self._established(now)  # before anything in these packets becomes an event
-        return channel.accept(numbers, plains, path, now, ecn)
+        return channel.accept(numbers, plains, path, now, ecn, cid)
 
     def receive_too_big(self, size: int, now: float) -> None:
         """The system refused to send ``size`` bytes at once to the peer."""
@@ -315,7 +338,7 @@ class Session(Commands):
         if channel.protection.previous_until < inf:  # the peer has updated its keys
             self.timers.set(Timer.KEYS, channel.protection.previous_until)
         if channel.address_token is not None:
-            self._context.keep_address_token(self._path, channel.address_token)
+            self._context.keep_address_token(self.path, channel.address_token)
             channel.address_token = None
         if channel.peer_closed is not None:
             self._on_peer_close(channel, now)
@@ -514,7 +537,13 @@ class Session(Commands):
             channel.protection.handle_timer(now)
             self.timers.set(Timer.KEYS, channel.protection.previous_until)
         elif timer is Timer.PATH:
+            self._on_path_timer(channel, now)
+
+    def _on_path_timer(self, channel: Channel, now: float) -> None:
+        try:
             channel.migration.handle_timer(now)
+        except Violation as violation:
+            self._fail(violation.code, violation.reason, now)
 
     def _on_idle_timer(self, channel: Channel, now: float) -> None:
         alive = channel.keep_alive
