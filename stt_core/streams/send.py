@@ -78,13 +78,10 @@ class SendHalf:
         """Whether the peer still has to acknowledge bytes, the end, or a reset."""
         return self.base < self.end or self.state in (SendState.DATA_SENT, SendState.RESET_SENT)
 
-    def sendable(self, credit: int) -> bool:
-        """Whether there is something to send now, with ``credit`` bytes left in the session's window."""
-        if self._lost:
-            return True
-        if self.sent < self.end:
-            return credit > 0 and self.sent < self.limit
-        return self._fin_due
+    @property
+    def owes(self) -> bool:
+        """Whether there is something to send that the peer has given room for already: what was lost, or the end."""
+        return bool(self._lost) or self._fin_due
 
     @property
     def _fin_due(self) -> bool:

@@ -79,7 +79,7 @@ def test_the_end_rides_on_the_last_packet(size: int) -> None:
     batch, frames = fill(send)
     assert [frame.fin for frame in frames] == [False] * (len(frames) - 1) + [True]
     assert len(batch.plains) == max(1, -(-size // BODY))
-    assert not send.sendable(1)
+    assert (send.owes, send.unsent) == (False, 0)
 
 
 def test_an_end_that_comes_after_the_data_was_sent_is_sent_alone() -> None:
@@ -126,7 +126,7 @@ def test_a_lost_end_is_sent_again_until_it_is_acknowledged() -> None:
     send.on_acked(4, 4, fin=True)
     assert send.terminal
     send.on_lost(0, 4, fin=True)
-    assert not send.sendable(1)
+    assert (send.owes, send.unsent) == (False, 0)
 
 
 def test_acknowledgements_in_any_order_free_everything_in_the_end() -> None:
@@ -144,11 +144,11 @@ def test_both_windows_hold_new_data_back_but_never_what_was_lost() -> None:
     send = half(numbered(10_000))
     send.limit = 4000
     assert len(joined(fill(send, credit=3000)[1])) == 3000
-    assert not send.sendable(0)
+    assert not send.owes
     assert sum(len(frame.data) for frame in fill(send, credit=9000)[1]) == 1000
-    assert not send.sendable(9000)
+    assert (send.owes, send.sent) == (False, send.limit)
     send.on_lost(0, 2000)
-    assert send.sendable(0)
+    assert send.owes
     assert joined(fill(send, credit=0)[1]) == numbered(2000)
 
 
