@@ -86,12 +86,12 @@ class Outgoing:
     @property
     def backlog(self) -> int:
         """Unsent bytes of the stream whose turn it is."""
-        return self._schedule.head()[0].send.unsent if self._schedule else 0
+        return self._schedule.head()[0].send.unsent if self._schedule.levels else 0
 
     def whole_packets(self, body: int, most: int) -> int:
         """How many packets the stream whose turn it is fills with ``body`` bytes each, of ``most``; all of them where
         its rest has nothing to wait for."""
-        stream = self._schedule.head()[0] if self._schedule else None
+        stream = self._schedule.head()[0] if self._schedule.levels else None
         if self._control or stream is None or stream.announcing or not stream.send.may_grow:
             return most
         return min(most, stream.send.unsent // body)
@@ -196,7 +196,7 @@ class Outgoing:
         if send.sent < send.end and self.sent >= self.credit_limit:
             self._note_blocked()
         owes = send.owes
-        if owes if queue is self._repairs else not owes and send.sent < min(send.end, send.limit):
+        if owes if queue is self._repairs else not owes and send.limit > send.sent < send.end:
             return True
         if queue is not None:
             queue.drop(stream)
@@ -214,7 +214,7 @@ class Outgoing:
         """Put control frames, then data, into ``batch`` until it is full or nothing is left to send."""
         if self._control:
             self._fill_control(batch, now)
-        if self._schedule or self._repairs:
+        if self._schedule.levels or self._repairs.levels:
             self._fill_data(batch)
             if self._control and batch.packets_left > 0:
                 self._fill_control(batch, now)  # BLOCKED, noticed just now
@@ -222,9 +222,9 @@ class Outgoing:
     def _next_queue(self) -> Schedule | None:
         """Whose head's turn it is: within an urgency, what is owed goes before what is new."""
         repairs, schedule = self._repairs, self._schedule
-        if not schedule or self.sent >= self.credit_limit:
-            return repairs or None
-        return repairs if repairs and repairs.urgency <= schedule.urgency else schedule
+        if not schedule.levels or self.sent >= self.credit_limit:
+            return repairs if repairs.levels else None
+        return repairs if repairs.levels and repairs.urgency <= schedule.urgency else schedule
 
     def _fill_data(self, batch: Batch) -> None:
         announced: set[int] = set()

@@ -47,12 +47,17 @@ class Schedule:
         if len(self.levels) != 1:
             return None
         (level,) = self.levels.values()
-        return next(iter(level.values())) if len(level) == 1 else None
+        if len(level) == 1:
+            (stream,) = level.values()
+            return stream
+        return None
 
     def head(self) -> tuple[Stream, bool]:
         """Whose turn it is, and whether it has no rival; there must be one."""
         level = self.levels[min(self.levels)]
-        return next(iter(level.values())), len(level) == 1
+        for stream in level.values():
+            return stream, len(level) == 1
+        raise LookupError("nobody has anything to send")
 
     def spend(self, stream: Stream, size: int) -> None:
         """The head has sent ``size`` bytes; when its turn is over it goes to the end of its level."""

@@ -81,11 +81,7 @@ class SendHalf:
     @property
     def owes(self) -> bool:
         """Whether there is something to send that the peer has given room for already: what was lost, or the end."""
-        return bool(self._lost) or self._fin_due
-
-    @property
-    def _fin_due(self) -> bool:
-        return self.state is SendState.DATA_SENT and not self._fin_sent and self.sent == self.end
+        return bool(self._lost) or (self.state is SendState.DATA_SENT and not self._fin_sent and self.sent == self.end)
 
     # --- what the application does
 
@@ -193,7 +189,7 @@ class SendHalf:
                 self._seal()
             self.sent = self._emit(batch, start, stop, packets - len(batch.plains) + first)
             total += self.sent - start
-        if self._fin_due and batch.fits(DATA_OVERHEAD):
+        if self.owes and batch.fits(DATA_OVERHEAD):
             self._piece(batch, self.end, self.end)
         return total
 
