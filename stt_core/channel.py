@@ -412,7 +412,11 @@ class Channel:
         """Whether :meth:`poll` may have something to say."""
         if self.paths.stalled:
             return self.paths.busy
-        return self.acks.due or self._has_work or self._probes > 0 or self.paths.busy
+        if self.acks.due or self._probes > 0 or self.control.queue:
+            return True
+        # Who waits for the remote's buffer is called when there is room, see the endpoint.
+        data = (self._outgoing.wants_to_send or self.datagrams.outgoing) and self.key not in self.budget.blocked
+        return bool(data) or self.paths.busy
 
     @property
     def _has_work(self) -> bool:

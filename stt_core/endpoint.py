@@ -471,6 +471,8 @@ class Endpoint:
         """After anything happened to a session: forget it, or see to its timer and to those it held up."""
         self._schedule(session)
         budget = session.budget
+        if budget is not None and budget.woken and not session.queued:
+            budget.woken.discard(session.key)  # it had its turn, whatever came of it
         while budget is not None and budget.has_news:
             # One at a time: each that had its turn wakes the next here, as long as there is room. To wake all would be
             # to poll all for each that may send.
