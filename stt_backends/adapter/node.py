@@ -13,6 +13,7 @@ import socket
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any, ClassVar, Generic, TypeVar
 
 from stt_backends.adapter.broadcast import Broadcast, SlowPolicy
@@ -124,8 +125,8 @@ class BaseNode(ABC, Generic[SessionT]):
             shared_seed=shared_seed,
             endpoint={
                 "node_id": node_id,
-                # An identity of its own even where nobody asked for one: then the derived node id can be proved.
-                "node_seed": os.urandom(32) if node_seed is None else node_seed,
+                # A node without a name gets one that it can prove, though nobody asked for an identity.
+                "node_seed": os.urandom(32) if node_seed is None and node_id is None else node_seed,
                 "max_udp_payload": MAX_DATAGRAM if max_udp_payload is None else max_udp_payload,
                 "keep_alive_interval": keep_alive_interval,
                 "keep_alive_timeout": keep_alive_timeout,
@@ -176,13 +177,15 @@ class BaseNode(ABC, Generic[SessionT]):
 
     # --- starting and stopping
 
-    def _start(self) -> None:
-        """Bind the socket and begin to serve.
+    def _start(self, server_mode: bool | None = None) -> None:
+        """Bind the socket and begin to serve; ``server_mode`` says whether peers may connect (the setting ``accept``).
 
         :raises ConfigurationError: if a setting is wrong or there is no seed; ``OSError`` if the port is taken.
         """
         if self._driver is not None:
             raise StateError("this node was started already; make a new one")
+        if server_mode is not None:
+            self._settings = replace(self._settings, endpoint={**self._settings.endpoint, "accept": server_mode})
         driver = build_driver(self._settings, self._on_event)
         try:
             self._news = self.make_parking_lot()
