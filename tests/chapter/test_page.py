@@ -10,7 +10,7 @@ HERE = Path(__file__).parent
 PAGE = HERE.parents[1] / "docs" / "chapter.md"
 
 
-def tests() -> set[str]:
+def names() -> set[str]:
     return {
         node.name
         for path in HERE.glob("test_*.py")
@@ -22,5 +22,5 @@ def tests() -> set[str]:
 def test_the_page_names_tests_that_exist() -> None:
     named = set(re.findall(r"\btest_\w+", PAGE.read_text(encoding="utf-8")))
     files = {path.stem for path in HERE.glob("test_*.py")}
-    assert named - files <= tests()
+    assert named - files <= names()
     assert len(named - files) > 20
