@@ -77,6 +77,8 @@ class Routes:
     def forget(self, session: Session) -> None:
         """That session is over."""
         for cid in (session.local_cid, *session.masks):
-            self.sessions.pop(cid, None)
-        if session.peer_reset_token is not None:
-            self._peers_tokens.pop(session.peer_reset_token, None)
+            if self.sessions.get(cid) is session:  # else another goes on with it
+                del self.sessions[cid]
+        token = session.peer_reset_token
+        if token is not None and self._peers_tokens.get(token) is session:
+            del self._peers_tokens[token]

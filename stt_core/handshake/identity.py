@@ -40,14 +40,14 @@ def claims_key(node_id: bytes) -> bool:
 
 
 class Identity:
-    """A node's own key pair. ``configured``: it came from a seed and outlives the process."""
+    """A node's own key pair. ``configured``: it came from a seed that outlives the process."""
 
     __slots__ = ("_signer", "configured", "public")
 
-    def __init__(self, node_seed: bytes | None, crypto: Crypto, entropy: Entropy) -> None:
+    def __init__(self, node_seed: bytes | None, crypto: Crypto, entropy: Entropy, *, kept: bool = True) -> None:
         secret = expand(extract(_SALT, entropy(32) if node_seed is None else node_seed), "identity key")
         self._signer = crypto.ed25519(secret)
-        self.configured = node_seed is not None
+        self.configured = kept and node_seed is not None
         self.public = self._signer.public
 
     def prove(self, role: Role, binding: Binding, node_id: bytes) -> bytes:

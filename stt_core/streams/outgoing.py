@@ -19,7 +19,7 @@ from stt_core.state import ReceiveState, SendState
 from stt_core.streams.flow import MessagePool, SessionWindow
 from stt_core.streams.ids import StreamIds
 from stt_core.streams.schedule import Schedule
-from stt_core.streams.send import SPLINTER
+from stt_core.streams.send import SPLINTER, SendHalf
 from stt_core.streams.stream import Stream
 from stt_core.types import SessionKey, StreamMode
 
@@ -40,6 +40,13 @@ Want = tuple[int, int, int]
 """A control frame to send: type, stream id or 0, and a detail: BLOCKED's kind, or 1 to say MAX_STREAM_DATA again."""
 
 
+class _Shelf(dict[Want, None]):
+    """Control frames that may not leave yet: to those who ask whether there are any, there are none."""
+
+    def __bool__(self) -> bool:
+        return False
+
+
 class Outgoing:
     """The sending side of one session's ``streams``, and the credit it gives for receiving.
 
@@ -47,7 +54,7 @@ class Outgoing:
     """
 
     __slots__ = (
-        "_blocked_at", "_control", "_events", "_ids", "_key", "_parked", "_pool", "_schedule", "_send_buffer",
+        "_blocked_at", "_control", "_events", "_held", "_ids", "_key", "_parked", "_pool", "_schedule", "_send_buffer",
         "_streams", "_window", "_window_size", "credit_limit", "rtt_hint", "sent",
     )  # fmt: skip
 
@@ -73,6 +80,7 @@ class Outgoing:
         self._parked: dict[int, Stream] = {}  # have data to send and wait for the session's window
         self._control: dict[Want, None] = {}  # in order
         self._blocked_at = -1
+        self._held = False
         self.credit_limit = 0
         self.sent = 0
         self.rtt_hint = INITIAL_RTT
@@ -94,7 +102,7 @@ class Outgoing:
 
     def plan(self, stream: Stream) -> None:
         """Schedule a stream that can send, or note what it waits for."""
-        if stream.queued:
+        if stream.queued or self._held:
             return
         send = stream.send
         if send.sendable(self.credit_limit - self.sent):
@@ -116,6 +124,29 @@ class Outgoing:
             parked, self._parked = self._parked, {}
             for stream in parked.values():
                 self.plan(stream)
+
+    def hold(self) -> None:
+        """Let nothing leave until :meth:`release`; what does then is counted from 0."""
+        self._held = True
+        self._schedule = Schedule()
+        self._parked = {}
+        self._control = _Shelf()
+        self._blocked_at = -1
+        self.credit_limit = self.sent = 0
+        for stream in self._streams.values():
+            stream.queued = False
+            stream.blocked_at = -1
+            stream.send.limit = 0
+
+    def release(self) -> None:
+        """Data may leave again, and what was wanted meanwhile."""
+        self._held = False
+        self._control = dict(self._control)
+
+    def count_reset(self, send: SendHalf, received: int) -> None:
+        """A half that was reset goes on: what the peer has not yet seen of it counts as sent."""
+        if send.resetting:
+            self.sent += send.end - received
 
     def unpark(self, stream: Stream) -> None:
         """This stream has no data to send any more."""
@@ -177,14 +208,14 @@ class Outgoing:
             size = send.sent - before
             self.sent += size
             if send.wants_room:
-                self._offer_room(stream)
+                self.offer_room(stream)
             if not send.sendable(credit - size):
                 self._schedule.drop(stream)
                 if send.sent < send.end:
                     self.plan(stream)  # notes what it waits for
         return taken
 
-    def _offer_room(self, stream: Stream) -> None:
+    def offer_room(self, stream: Stream) -> None:
         """Tell the application when a buffer that was full is half empty."""
         send = stream.send
         if 2 * send.unsent < self._send_buffer:
@@ -215,7 +246,7 @@ class Outgoing:
             done = send.fill(batch, self.credit_limit - self.sent, batch.limit if alone else -(-stream.turn // body))
             self.sent += send.sent - before
             if send.wants_room:
-                self._offer_room(stream)
+                self.offer_room(stream)
             if not send.sendable(self.credit_limit - self.sent):
                 schedule.drop(stream)
                 if send.sent < send.end:
