@@ -8,6 +8,8 @@ from stt_anyio.errors import SessionClosedError, StreamClosedError, StreamResetE
 from stt_anyio.node import STTNode
 from stt_anyio.session import STTSession
 from stt_anyio.streams import ByteStream, MessageStream
+from stt_backends.adapter.broadcast import Delivery, Outcome
+from stt_core.affinity import ContentAffinityPool, PoolStatistics, affinity_hash
 from stt_core.errors import (
     AuthenticationError,
     CloseReason,
@@ -18,6 +20,7 @@ from stt_core.errors import (
     ErrorCode,
     MessageTooLargeError,
     PeerBusyError,
+    PoolMissError,
     SendTimeoutError,
     StateError,
     StreamLimitError,
@@ -35,10 +38,15 @@ __all__ = [
     "ConnectError",
     "ConnectionRefusedError",
     "ConnectionTimeoutError",
+    "ContentAffinityPool",
+    "Delivery",
     "ErrorCode",
     "MessageStream",
     "MessageTooLargeError",
+    "Outcome",
     "PeerBusyError",
+    "PoolMissError",
+    "PoolStatistics",
     "RateLimits",
     "STTError",
     "STTNode",
@@ -51,6 +59,7 @@ __all__ = [
     "StreamLimitError",
     "StreamResetError",
     "VersionError",
+    "affinity_hash",
 ]
 
 logging.getLogger("stt").addHandler(logging.NullHandler())

@@ -50,20 +50,22 @@ class Commands:
         return self._streams
 
     def _for_sending(self) -> LastingStreams:
-        if self.state is SessionState.DETACHED:
-            return self._require_streams()
-        if self.state is not SessionState.ESTABLISHED:
+        streams = self._streams
+        if streams is None or self.state is not SessionState.ESTABLISHED:
+            if streams is not None and self.state is SessionState.DETACHED:
+                return streams
             if self._error is not None:
                 raise self._error
             if self.state is SessionState.CLOSING:
                 raise SessionClosedError("the session is closing: nothing more can be sent")
             raise StateError(f"the session is {self.state.value}: the handshake isn't done yet")
-        self.mark_ready()
-        return self._require_streams()
+        if not self.queued:
+            self.mark_ready()
+        return streams
 
     def _after_reading(self, streams: LastingStreams) -> None:
         """Reading gives credit back."""
-        if streams.wants_to_send and not self.finished:
+        if streams.outgoing.wants_to_send and not self.finished:
             self.mark_ready()
 
     def open_stream(
@@ -115,7 +117,7 @@ class Commands:
 
         :raises StreamResetError: where the peer abandoned the stream.
         """
-        streams = self._require_streams()
+        streams = self._streams if self._streams is not None else self._require_streams()
         try:
             return streams.read(stream_id, max_bytes)
         finally:
@@ -126,7 +128,7 @@ class Commands:
 
         :raises StreamResetError: where the peer abandoned the stream.
         """
-        streams = self._require_streams()
+        streams = self._streams if self._streams is not None else self._require_streams()
         try:
             return streams.read_message(stream_id)
         finally:

@@ -30,8 +30,8 @@ class Life(Commands):
 
     __slots__ = (
         "_attempt", "_awaiting", "_begin", "_close_request", "_epoch", "_farewell", "_gives_up_at", "_initiator",
-        "_path", "_peer", "_timers", "_untold", "local_cid", "masks", "peer_reset_token", "record",
-        "resumption_secret", "resumed", "role", "scheduled_at", "ticket",
+        "_path", "_peer", "_untold", "local_cid", "masks", "peer_reset_token", "record",
+        "resumption_secret", "resumed", "role", "scheduled_at", "ticket", "timers",
     )  # fmt: skip
 
     def __init__(self, context: Context, key: SessionKey, role: Role, path: Path, local_cid: bytes) -> None:
@@ -44,7 +44,8 @@ class Life(Commands):
         self.scheduled_at: float | None = None
         """The endpoint's own note: where it stands in its agenda."""
         self._path = path
-        self._timers = Timers()
+        self.timers = Timers()
+        """All this session waits for."""
         self._begin: Callable[[float], Initiator] | None = None
         self._initiator: Initiator | None = None
         self._peer: Peer | None = None
@@ -192,8 +193,8 @@ class Life(Commands):
         self._farewell = Farewell(frame, initiated=initiated, now=now, pto=channel.pto)
         channel.quiet = True
         channel.outbound.release()
-        self._timers.clear()
-        self._timers.set(Timer.CLOSE, self._farewell.next_timer())
+        self.timers.clear()
+        self.timers.set(Timer.CLOSE, self._farewell.next_timer())
 
     def _report_closed(self, reason: CloseReason, code: int, message: str) -> None:
         if self._error is None:
@@ -213,12 +214,12 @@ class Life(Commands):
             code, message, _ = self._close_request or (ErrorCode.NO_ERROR, "", 0.0)
             self.state = advance(SESSION, self.state, SessionTrigger.DONE)
             self._report_closed(CloseReason.GRACEFUL, code, message or "closed by this side")
-        self._timers.set(Timer.CLOSE, farewell.next_timer())
+        self.timers.set(Timer.CLOSE, farewell.next_timer())
 
     def _forget(self, trigger: SessionTrigger) -> None:
         """Straight to CLOSED, with nothing left to say."""
         self.state = advance(SESSION, self.state, trigger)
-        self._timers.clear()
+        self.timers.clear()
         self._initiator = self._begin = None
         if self._channel is not None:
             self._channel.quiet = True
@@ -246,7 +247,7 @@ class Life(Commands):
             self.state = advance(SESSION, self.state, SessionTrigger.CLOSE)
         elif self._farewell is not None or self._close_request is None or linger >= self._close_request[2]:
             return
-        self._timers.cancel(Timer.CLOSE)
+        self.timers.cancel(Timer.CLOSE)
         self._close_request = (code, reason, linger)
         self.mark_ready()
 
@@ -265,8 +266,8 @@ class Life(Commands):
         if self._farewell is not None:
             return
         if linger > 0 and (channel.streams.has_unacknowledged or channel.datagrams.outgoing):
-            if Timer.CLOSE not in self._timers:
-                self._timers.set(Timer.CLOSE, now + linger)
-            if now < self._timers[Timer.CLOSE]:
+            if Timer.CLOSE not in self.timers:
+                self.timers.set(Timer.CLOSE, now + linger)
+            if now < self.timers[Timer.CLOSE]:
                 return
         self._say_farewell(channel, frames.SessionClose(code, reason).encode(), initiated=True, now=now)

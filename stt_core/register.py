@@ -60,9 +60,12 @@ class Register:
 
     def touch(self, session: Session) -> None:
         """After anything happened to a session: forget it, or see to its timer and to those it held up."""
-        self._schedule(session)
+        if session.state is SessionState.CLOSED or session.finished:
+            self._put_away(session)
+        else:
+            self.agenda.put(session)
         budget = session.budget
-        while budget is not None and budget.has_news:
+        while budget is not None and budget.blocked and budget.has_news:
             # One at a time: each that had its turn wakes the next here, as long as there is room. To wake all would be
             # to poll all for each that may send.
             key = next(iter(budget.blocked))
@@ -73,8 +76,9 @@ class Register:
                 waiting.mark_ready()
                 break
 
-    def _schedule(self, session: Session) -> None:
-        if session.state is SessionState.CLOSED and session.key in self.live:
+    def _put_away(self, session: Session) -> None:
+        """A session that is over lingers for a while, then it is forgotten."""
+        if session.key in self.live and session.state is SessionState.CLOSED:
             self.live.discard(session.key)
             self._context.session_ids.discard(session.session_id)
             self.no_longer_connecting(session)

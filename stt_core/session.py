@@ -12,6 +12,7 @@ then what to do comes out (``poll_transmit``, ``next_timer``, and events in the 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import inf
 
 from stt_core import frames
 from stt_core.channel import Channel
@@ -59,7 +60,7 @@ class Session(Life):
         self.state = advance(SESSION, self.state, SessionTrigger.START)
         self._open_channel(result, now)
         self._awaiting = None if result.grant is None else result
-        self._timers.set(Timer.HANDSHAKE, now + pending)
+        self.timers.set(Timer.HANDSHAKE, now + pending)
 
     def receive_handshake(self, data: bytes, now: float) -> None:
         """A handshake packet for this initiator."""
@@ -116,7 +117,7 @@ class Session(Life):
             self._gives_up_at = initiator.expires
             grant = result.grant
             if grant is None or self._context.succession.on_resumed(self.key, result, now) is None:
-                self._timers.clear()
+                self.timers.clear()
                 self._untold = grant is not None and grant.extent is Resumed.IDENTITY
                 channel = self._open_channel(result, now)
                 self._established(now)
@@ -152,7 +153,7 @@ class Session(Life):
             path=self._path,
             budget=context.budget_for(self.key, self._path, result.peer_parameters.receive_buffer_hint),
             events=context.events,
-            timers=self._timers,
+            timers=self.timers,
             observer=context.observer,
             full_links=context.links.blocked,
             streams=self._streams,
@@ -170,9 +171,9 @@ class Session(Life):
     def _established(self, now: float, trigger: SessionTrigger = SessionTrigger.CONFIRMED) -> None:
         alive = self._require_channel().keep_alive
         self.state = advance(SESSION, self.state, trigger)
-        self._timers.cancel(Timer.HANDSHAKE)
-        self._timers.set(Timer.IDLE, alive.dead_at())
-        self._timers.set(Timer.KEEP_ALIVE, alive.next_due())
+        self.timers.cancel(Timer.HANDSHAKE)
+        self.timers.set(Timer.IDLE, alive.dead_at())
+        self.timers.set(Timer.KEEP_ALIVE, alive.next_due())
         if not self._untold and trigger is SessionTrigger.CONFIRMED:
             self._tell_established()
         self._context.on_established(self.key, now)
@@ -200,7 +201,7 @@ class Session(Life):
         self,
         wires: Sequence[int],
         aads: Sequence[bytes],
-        ciphertexts: Sequence[bytes],
+        ciphertexts: Sequence[bytes | memoryview],
         cid: CidMask,
         path: Path,
         now: float,
@@ -212,7 +213,8 @@ class Session(Life):
             return
         try:
             numbers, plains = channel.protection.open(aads[0][0], wires, aads, ciphertexts, cid, now)
-            news = bool(plains) and self._accept(channel, numbers, plains, path, now, ecn)
+            accept = self._accept_first if self.state is SessionState.HANDSHAKING else channel.accept
+            news = bool(plains) and accept(numbers, plains, path, now, ecn)
         except Violation as violation:
             self._fail(violation.code, violation.reason, now)
         else:
@@ -225,7 +227,12 @@ class Session(Life):
             return False
         try:
             opened = channel.protection.open_one(datagram, cid, now)
-            news = opened is not None and self._accept(channel, [opened[0]], [opened[1]], path, now, ecn)
+            if opened is None:
+                news = False
+            else:
+                number, plain = opened
+                accept = self._accept_first if self.state is SessionState.HANDSHAKING else channel.accept
+                news = accept((number,), [plain], path, now, ecn)
         except Violation as violation:
             self._fail(violation.code, violation.reason, now)
             return True
@@ -236,24 +243,22 @@ class Session(Life):
         """What an attempt to resume this session has opened."""
         channel = self._require_channel()
         try:
-            news = self._accept(channel, numbers, plains, path, now, ecn)
+            news = channel.accept(numbers, plains, path, now, ecn)
         except Violation as violation:
             self._fail(violation.code, violation.reason, now)
         else:
             self._after_input(channel, news, now)
 
-    def _accept(
-        self, channel: Channel, numbers: Sequence[int], plains: list[bytes], path: Path, now: float, ecn: int
-    ) -> bool:
-        if self.state is SessionState.HANDSHAKING:  # before anything in these packets becomes an event
-            result, self._awaiting = self._awaiting, None
-            heir = None if result is None else self._context.succession.on_resumed(self.key, result, now)
-            if heir is not None:
-                heir(numbers, plains, path, now, ecn)
-                return False
-            if self._farewell is None:
-                self._established(now)
-        return channel.accept(numbers, plains, path, now, ecn)
+    def _accept_first(self, numbers: Sequence[int], plains: list[bytes], path: Path, now: float, ecn: int) -> bool:
+        """The first packet under new keys: nobody but the initiator we answered could make it."""
+        result, self._awaiting = self._awaiting, None
+        heir = None if result is None else self._context.succession.on_resumed(self.key, result, now)
+        if heir is not None:
+            heir(numbers, plains, path, now, ecn)
+            return False
+        if self._farewell is None:
+            self._established(now)  # before anything in these packets becomes an event
+        return self._require_channel().accept(numbers, plains, path, now, ecn)
 
     def receive_too_big(self, size: int, now: float) -> None:
         """The system refused to send ``size`` bytes at once to the peer."""
@@ -272,6 +277,8 @@ class Session(Life):
             if channel.protection.exhausted:
                 self._fail(ErrorCode.AEAD_LIMIT, "too many forged packets", now)
             return
+        if channel.protection.previous_until < inf:  # the peer has updated its keys
+            self.timers.set(Timer.KEYS, channel.protection.previous_until)
         if channel.address_token is not None:
             self._context.keep_address_token(self._path, channel.address_token)
             channel.address_token = None
@@ -286,7 +293,7 @@ class Session(Life):
         if channel.close_acknowledged and self._farewell is not None:
             self._farewell.on_acknowledged(now, channel.pto)
             self._after_farewell(now)
-        if self.wants_to_send:
+        if not self.queued and self.wants_to_send:
             self.mark_ready()
 
     # --- going on under other keys, decided by the endpoint (see stt_core.resuming)
@@ -294,7 +301,7 @@ class Session(Life):
     def send_ticket(self, ticket: frames.Ticket, next_at: float) -> None:
         """Let the peer resume this session later; another ticket is due at ``next_at``."""
         self._require_channel().control.send(ticket.encode(), FrameType.TICKET)
-        self._timers.set(Timer.TICKET, next_at)
+        self.timers.set(Timer.TICKET, next_at)
         self.mark_ready()
 
     def _take_ticket(self, channel: Channel, ticket: frames.Ticket, now: float) -> None:
@@ -321,7 +328,7 @@ class Session(Life):
         self._drop_channel()
         self._require_streams().suspend()
         self.state = advance(SESSION, self.state, SessionTrigger.DETACH)
-        self._timers.set(Timer.DETACHED, until)
+        self.timers.set(Timer.DETACHED, until)
         self._context.events.append(SessionDetached(self.key, self.session_id, message))
         self._end_resumption(ConnectError(f"the session was resumed, and lost again: {message}"))
 
@@ -347,7 +354,7 @@ class Session(Life):
             self._channel = None
         self.masks = {}
         self._close_request = None
-        self._timers.clear()
+        self.timers.clear()
 
     def _confirm_resumption(self) -> None:
         attempt, self._attempt = self._attempt, None
@@ -358,7 +365,7 @@ class Session(Life):
 
     def await_confirmation(self) -> None:
         """Another session goes on with the keys that this handshake made; the peer has yet to say a word."""
-        self._timers.set(Timer.HANDSHAKE, self._gives_up_at)
+        self.timers.set(Timer.HANDSHAKE, self._gives_up_at)
 
     def end_attempt(self, error: STTError | None) -> None:
         """This handshake made keys for another session, or was meant to."""
@@ -419,7 +426,7 @@ class Session(Life):
 
     # --- what leaves
 
-    def poll_transmit(self, now: float, max_segments: int) -> Transmit | None:
+    def poll_transmit(self, now: float, max_segments: int, max_bytes: int) -> Transmit | None:
         """The next batch for one path, or None."""
         if self._initiator is not None:
             data = self._initiator.poll_transmit(now)
@@ -433,16 +440,14 @@ class Session(Life):
         if channel.protection.spent:
             self._fail(ErrorCode.AEAD_LIMIT, "it lets no new keys come, and ours may seal no more", now)
         if self._farewell is None:
-            transmit = channel.poll(now, max_segments)
-            self._timers.set(Timer.KEYS, channel.protection.previous_until)
-            return transmit
+            return channel.poll(now, max_segments, max_bytes)
         if not self._farewell.wants_to_send or channel.paths.lost:
             return None
         batch = Batch(channel.datagram_size - OVERHEAD, 1)
         self._farewell.fill(batch, now)
         batch.end_packet(pad=False)
         transmit = channel.outbound.seal(batch.plains, batch.records, channel.paths.active, now)
-        self._timers.set(Timer.CLOSE, self._farewell.next_timer())
+        self.timers.set(Timer.CLOSE, self._farewell.next_timer())
         return transmit
 
     @property
@@ -455,15 +460,15 @@ class Session(Life):
 
     def next_timer(self) -> float | None:
         """When :meth:`handle_timer` is due, monotonic seconds; None for never."""
-        return self._timers.next()
+        return self.timers.next()
 
     def handle_timer(self, now: float) -> None:
         """Act on every timer that is due."""
-        if self._farewell is None and self._close_request is not None and Timer.CLOSE in self._timers:
+        if self._farewell is None and self._close_request is not None and Timer.CLOSE in self.timers:
             self.mark_ready()  # a linger that runs out is noticed by the poll, which needs its deadline
-            if self._timers[Timer.CLOSE] <= now:
+            if self.timers[Timer.CLOSE] <= now:
                 self._close_request = (*self._close_request[:2], 0.0)
-        for timer in self._timers.expired(now):
+        for timer in self.timers.expired(now):
             self._on_timer(timer, now)
         if self.wants_to_send:
             self.mark_ready()
@@ -476,7 +481,7 @@ class Session(Life):
             self._die(CloseReason.TIMEOUT, "nobody resumed it in time")
         elif timer is Timer.CLOSE and self._farewell is not None:
             if self._farewell.handle_timer(now):
-                self._timers.clear()
+                self.timers.clear()
                 self.finished = True
             self._after_farewell(now)
         elif channel is None or channel.quiet:
@@ -488,12 +493,12 @@ class Session(Life):
         elif timer is Timer.KEEP_ALIVE:
             if channel.keep_alive.next_due() <= now:
                 channel.send_keep_alive(now)
-            self._timers.set(Timer.KEEP_ALIVE, channel.keep_alive.next_due())
+            self.timers.set(Timer.KEEP_ALIVE, channel.keep_alive.next_due())
         elif timer is Timer.IDLE:
             self._on_idle_timer(channel, now)
         elif timer is Timer.KEYS:
             channel.protection.handle_timer(now)
-            self._timers.set(Timer.KEYS, channel.protection.previous_until)
+            self.timers.set(Timer.KEYS, channel.protection.previous_until)
         elif timer is Timer.TICKET:
             self._context.succession.on_ticket_due(self.key, now)
         elif timer is Timer.PATH:
@@ -511,7 +516,7 @@ class Session(Life):
     def _on_idle_timer(self, channel: Channel, now: float) -> None:
         alive = channel.keep_alive
         if alive.dead_at() > now:  # heard since the timer was set: it is moved when it fires, not at each packet
-            self._timers.set(Timer.IDLE, alive.dead_at())
+            self.timers.set(Timer.IDLE, alive.dead_at())
             return
         self._lose(
             f"nothing heard from the peer for {now - alive.last_heard:.1f} s (keep_alive_timeout is {alive.timeout:g} "
@@ -521,6 +526,6 @@ class Session(Life):
 
     def _set(self, timer: Timer, at: float | None) -> None:
         if at is None:
-            self._timers.cancel(timer)
+            self.timers.cancel(timer)
         else:
-            self._timers.set(timer, at)
+            self.timers.set(timer, at)
