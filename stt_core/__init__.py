@@ -23,6 +23,7 @@ from stt_core.errors import (
     SendTimeoutError,
     SessionClosedError,
     StateError,
+    StoreError,
     StreamClosedError,
     StreamError,
     StreamLimitError,
@@ -40,7 +41,9 @@ from stt_core.events import (
     PathReleased,
     PeerRejected,
     SessionClosed,
+    SessionDetached,
     SessionEstablished,
+    SessionResumed,
     StreamAcknowledged,
     StreamFinished,
     StreamOpened,
@@ -48,8 +51,10 @@ from stt_core.events import (
     StreamsAvailable,
     StreamStopped,
     StreamWritable,
+    TicketReceived,
 )
 from stt_core.links import LinkState
+from stt_core.resumption import MemoryTicketStore, ResumptionToken, TicketKey, TicketStore
 from stt_core.session import Session
 from stt_core.state import SessionState
 from stt_core.statistics import SessionStatistics
@@ -59,6 +64,7 @@ from stt_core.types import (
     Observer,
     Path,
     RateLimits,
+    Resumed,
     Role,
     SessionKey,
     StreamMode,
@@ -75,6 +81,8 @@ __all__ = [
     "SessionKey",
     "SessionState",
     "SessionStatistics",
+    "Resumed",
+    "ResumptionToken",
     "StreamInfo",
     "StreamMode",
     "Path",
@@ -92,11 +100,17 @@ __all__ = [
     "Aead",
     "Crypto",
     "Entropy",
+    "TicketStore",
+    "TicketKey",
+    "MemoryTicketStore",
     "Observer",
     # events
     "AnyEvent",
     "Event",
     "SessionEstablished",
+    "SessionDetached",
+    "SessionResumed",
+    "TicketReceived",
     "HandshakeFailed",
     "PeerRejected",
     "SessionClosed",
@@ -115,6 +129,7 @@ __all__ = [
     "STTError",
     "ConfigurationError",
     "StateError",
+    "StoreError",
     "ConnectError",
     "AuthenticationError",
     "ConnectionRefusedError",

@@ -96,7 +96,7 @@ class PeerState:
 
         :raises Violation: if it contradicts another, or they name more streams than there can be.
         """
-        if frame.flags & ~(StateFlag.LAST | StateFlag.LOST_STATE) or frame.index >= MOST_FRAMES:
+        if frame.flags > StateFlag.LAST | StateFlag.LOST_STATE or frame.index >= MOST_FRAMES:
             raise Violation(ErrorCode.FRAME_ENCODING, "RESUME_STATE with unknown flags, or too many of them")
         if frame.index in self._indices:
             return False
