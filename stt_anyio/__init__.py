@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import logging
 
+from stt_anyio.attributes import STTAttribute
+from stt_anyio.connectables import MessageConnectable, StreamConnectable
+from stt_anyio.datagrams import DatagramStream
 from stt_anyio.errors import SessionClosedError, StreamClosedError, StreamResetError
+from stt_anyio.listeners import Listener
 from stt_anyio.node import STTNode
 from stt_anyio.session import STTSession
 from stt_anyio.streams import ByteStream, MessageStream
@@ -39,8 +43,11 @@ __all__ = [
     "ConnectionRefusedError",
     "ConnectionTimeoutError",
     "ContentAffinityPool",
+    "DatagramStream",
     "Delivery",
     "ErrorCode",
+    "Listener",
+    "MessageConnectable",
     "MessageStream",
     "MessageTooLargeError",
     "Outcome",
@@ -48,6 +55,7 @@ __all__ = [
     "PoolMissError",
     "PoolStatistics",
     "RateLimits",
+    "STTAttribute",
     "STTError",
     "STTNode",
     "STTSession",
@@ -56,6 +64,7 @@ __all__ = [
     "SessionState",
     "StateError",
     "StreamClosedError",
+    "StreamConnectable",
     "StreamLimitError",
     "StreamResetError",
     "VersionError",

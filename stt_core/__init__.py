@@ -39,6 +39,7 @@ from stt_core.events import (
     PathChanged,
     PathFailed,
     PathReleased,
+    PathValidated,
     PeerRejected,
     SessionClosed,
     SessionDetached,
@@ -125,6 +126,7 @@ __all__ = [
     "PathChanged",
     "PathFailed",
     "PathReleased",
+    "PathValidated",
     # errors
     "STTError",
     "ConfigurationError",

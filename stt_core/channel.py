@@ -8,7 +8,7 @@ else a packet holds goes the slow way beside it. The session above decides *whet
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from struct import Struct
 from typing import Final
@@ -27,7 +27,7 @@ from stt_core.handshake import HandshakeResult
 from stt_core.handshake.resume import TICKET_MAX
 from stt_core.keepalive import KeepAlive
 from stt_core.keys import CidMask, SessionSecrets, cid_mask
-from stt_core.migration import Migration, is_paced, make_recovery
+from stt_core.migration import Migration, Surroundings, is_paced, make_recovery
 from stt_core.outbound import OVERHEAD, Outbound
 from stt_core.packet import LARGE, TOKEN_MAX
 from stt_core.packing import Batch, Content
@@ -68,7 +68,7 @@ class Channel:
 
     __slots__ = (
         "_events", "_mask_key", "_observer", "_outgoing", "_probes", "_role", "_slow_size", "acks",
-        "address_token", "budget", "bytes_received", "close_acknowledged", "config", "control", "datagrams",
+        "address_token", "bytes_received", "close_acknowledged", "config", "control", "datagrams",
         "keep_alive", "key", "migration", "outbound", "packets_received", "paths", "peer_closed", "protection", "quiet",
         "recovery", "resumption_secret", "streams", "ticket", "timers",
     )  # fmt: skip
@@ -86,12 +86,12 @@ class Channel:
         events: deque[AnyEvent],
         timers: Timers,
         observer: Observer | None,
-        full_links: Collection[Path],
+        surroundings: Surroundings,
         streams: LastingStreams,
         resumed: bool,
         now: float,
     ) -> None:
-        self.key, self.config, self.timers, self.budget = key, config, timers, budget
+        self.key, self.config, self.timers = key, config, timers
         self._events, self._observer, self._role = events, observer, result.role
         peer = result.peer_parameters
         secrets = SessionSecrets(result.master)
@@ -102,7 +102,7 @@ class Channel:
         self.recovery = make_recovery(config, peer, path, timeout)
         if result.rtt is not None:
             self.recovery.rtt.update(result.rtt, 0.0, now)
-        self.paths = Paths(path, entropy)
+        self.paths = Paths(path, entropy, leads=result.role is Role.INITIATOR)
         self.control = Control()
         self.resumption_secret = secrets.resumption  # from which no traffic key follows
         self.ticket: frames.Ticket | None = None
@@ -123,7 +123,7 @@ class Channel:
             control=self.control,
             outgoing=self._outgoing,
         )
-        self.migration = Migration(key, config, peer, self.outbound, events, timers, full_links)
+        self.migration = _make_migration(self, result, surroundings)
         self.acks = Acknowledgements(timers, self.recovery, config.max_ack_delay, now)
         self.keep_alive = _make_keep_alive(config, result, timeout, now)
         self.peer_closed: tuple[int, str] | None = None
@@ -145,8 +145,11 @@ class Channel:
 
     # --- what arrives
 
-    def accept(self, numbers: Sequence[int], plains: list[bytes], path: Path, now: float, ecn: int = 0) -> bool:
-        """Take in a run of opened packets that bore the codepoint ``ecn``; False where all of them were seen before.
+    def accept(
+        self, numbers: Sequence[int], plains: list[bytes], path: Path, now: float, ecn: int = 0, cid: bytes = b""
+    ) -> bool:
+        """Take in a run of opened packets that bore the codepoint ``ecn`` and came to our id ``cid``; False where all
+        of them were seen before.
 
         A packet that was seen before is worth nothing, not even as a sign of life: anybody can send it again.
 
@@ -180,8 +183,11 @@ class Channel:
         if self.quiet:
             self._process_quietly(plains, path, now)
             return True
-        if path != self.paths.active:
-            self.migration.on_packet(plains[-1], path, size, newest and numbers[-1] == received.largest, now)
+        paths = self.paths
+        if path != paths.active:
+            self.migration.on_packet(plains[-1], path, size, newest and numbers[-1] == received.largest, cid, now)
+        elif paths.holding:
+            self.migration.on_active_packet(plains[-1], newest and numbers[-1] == received.largest)
         eliciting = self._process(plains, path, now) if count > 1 else self._slow(plains[0], path, now)
         if eliciting:
             self.acks.on_eliciting(eliciting, size, now)
@@ -331,11 +337,17 @@ class Channel:
     def _on_path_challenge(self, frame: frames.PathChallenge, path: Path, now: float) -> None:
         # One answer a packet: many challenges in it must not earn more bytes than it brought, three times over.
         if self._slow_size:
-            self.migration.on_challenge(frame.data, path, self._slow_size)
+            self.migration.on_challenge(frame.data, path, self._slow_size, now)
             self._slow_size = 0
 
     def _on_path_response(self, frame: frames.PathResponse, path: Path, now: float) -> None:
         self.migration.on_response(frame.data, frame.transport, now)
+
+    def _on_new_cid(self, frame: frames.NewCid, path: Path, now: float) -> None:
+        self.migration.on_new_cid(frame)
+
+    def _on_retire_cid(self, frame: frames.RetireCid, path: Path, now: float) -> None:
+        self.migration.on_retire_cid(frame.sequence, now)
 
     def _on_stream_frame(self, frame: frames.Frame, path: Path, now: float) -> None:
         self.streams.receive_frame(frame, now)
@@ -524,6 +536,20 @@ class Channel:
         return self.recovery.pto
 
 
+def _make_migration(channel: Channel, result: HandshakeResult, surroundings: Surroundings) -> Migration:
+    return Migration(
+        result,
+        key=channel.key,
+        config=channel.config,
+        outbound=channel.outbound,
+        control=channel.control,
+        events=channel._events,
+        timers=channel.timers,
+        mask_key=channel._mask_key,
+        surroundings=surroundings,
+    )
+
+
 def _make_keep_alive(config: EndpointConfig, result: HandshakeResult, timeout: float, now: float) -> KeepAlive:
     # The peer's word can make us ask more often, but not without end.
     interval = min(config.keep_alive_interval, max(timeout / 2, LEAST_INTERVAL))
@@ -543,6 +569,8 @@ _HANDLERS: Final[dict[type, Callable[..., None]]] = {
     frames.ResumeState: Channel._on_resume_state,
     frames.PathChallenge: Channel._on_path_challenge,
     frames.PathResponse: Channel._on_path_response,
+    frames.NewCid: Channel._on_new_cid,
+    frames.RetireCid: Channel._on_retire_cid,
 }
 _HANDLERS.update(
     dict.fromkeys(
@@ -552,7 +580,7 @@ _HANDLERS.update(
 )  # fmt: skip
 _HANDLERS.update(
     dict.fromkeys(
-        (frames.Error, frames.NewCid, frames.RetireCid, frames.Dht),
+        (frames.Error, frames.Dht),
         Channel._on_tolerated,
     )
 )

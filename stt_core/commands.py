@@ -11,7 +11,7 @@ from stt_core.context import Context
 from stt_core.errors import ErrorCode, SessionClosedError, StateError, STTError
 from stt_core.state import SessionState
 from stt_core.streams import READ_SIZE, LastingStreams, StreamInfo
-from stt_core.types import SessionKey, StreamMode
+from stt_core.types import Path, SessionKey, StreamMode
 
 
 class Commands:
@@ -94,6 +94,10 @@ class Commands:
         """Send bytes on a stream in bytes mode; returns how many were accepted."""
         return self._for_sending().write(stream_id, data)
 
+    def has_room(self, stream_id: int) -> bool:
+        """Whether sending would be accepted, at least in part; where not, ``StreamWritable`` tells when it would."""
+        return self._for_sending().has_room(stream_id)
+
     def finish(self, stream_id: int) -> None:
         """No more will be sent on this stream; what was accepted still arrives."""
         self._for_sending().finish(stream_id)
@@ -163,6 +167,18 @@ class Commands:
     def read_datagram(self) -> bytes | None:
         """The oldest unreliable message received, or None."""
         return None if self.state is SessionState.DETACHED else self._require_channel().datagrams.read()
+
+    def migrate(self, path: Path, now: float) -> None:
+        """Move to another path, once it has answered: ``PathChanged`` tells that it has, ``PathFailed`` that it didn't.
+
+        Streams go on, and nobody who sees both paths can tell by the packets that they carry one session. ``path`` may
+        be over another transport; over WebSocket it names a connection that is open and serves no other session. The
+        path that is in use says that this side's own address has changed.
+
+        :raises SessionClosedError: on a session that is closing or over.
+        """
+        self._for_sending()
+        self._require_channel().migration.migrate(path, now)
 
     def update_keys(self, now: float) -> None:
         """Move to the next packet keys now; done by itself long before it is needed."""

@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from stt_core.budget import RemoteBudget
 from stt_core.config import EndpointConfig
 from stt_core.crypto import Crypto
 from stt_core.errors import STTError
@@ -15,14 +14,14 @@ from stt_core.events import AnyEvent
 from stt_core.handshake import HandshakeResult
 from stt_core.handshake.limits import host_of
 from stt_core.links import Links
-from stt_core.recovery.reliable import BOUNDLESS
+from stt_core.migration import Surroundings
 from stt_core.types import Entropy, Observer, Path, SessionKey
 
 MAX_ADDRESS_TOKENS = 256
 """Address tokens kept for later connects, least recently received dropped first."""
 
 
-Receiver = Callable[[Sequence[int], list[bytes], Path, float, int], None]
+Receiver = Callable[[Sequence[int], list[bytes], Path, float, int, bytes], None]
 """What takes packets that opened: ``Session.receive_opened``."""
 
 
@@ -63,25 +62,14 @@ class Context:
     entropy: Entropy
     observer: Observer | None
     on_established: Callable[[SessionKey, float], None]
+    surroundings: Surroundings
+    links: Links
     succession: Succession
     wall_offset: float = 0.0
     events: deque[AnyEvent] = field(default_factory=deque)
     ready: deque[SessionKey] = field(default_factory=deque)
     address_tokens: OrderedDict[Path, bytes] = field(default_factory=OrderedDict, repr=False)
     session_ids: set[bytes] = field(default_factory=set)
-    links: Links = field(default_factory=Links)
-    budgets: dict[Path, RemoteBudget] = field(default_factory=dict)
-
-    def budget_for(self, key: SessionKey, path: Path, hint: int) -> RemoteBudget:
-        """What session ``key`` shares with all others to the same socket, whose buffer is ``hint`` bytes."""
-        if path.reliable:
-            return RemoteBudget(BOUNDLESS)  # no socket's buffer overflows, and what waits in it is TCP's affair
-        budget = self.budgets.get(path)
-        if budget is None:
-            budget = self.budgets[path] = RemoteBudget(hint)
-        budget.limit = hint // 2
-        budget.sessions.add(key)
-        return budget
 
     def claim(self, session_id: bytes) -> bool:
         """Give a new session its id; False where a live one has it already, by the will of who chose a nonce last."""

@@ -24,14 +24,14 @@ from stt_core.events import AnyEvent, PeerRejected
 from stt_core.handshake import PENDING_LIFETIME, Accepted, Identity, Initiator, Refused, Responder
 from stt_core.handshake.limits import TargetBudget
 from stt_core.handshake.resume import Wish
-from stt_core.links import LinkState
+from stt_core.links import NOBODY, LinkState
+from stt_core.migration import Surroundings
 from stt_core.outbound import OVERHEAD
 from stt_core.packet import LARGE, HandshakeType
 from stt_core.parameters import TransportParameters
 from stt_core.register import Register
 from stt_core.resuming import Resuming
 from stt_core.resumption import MemoryTicketStore, TicketStore
-from stt_core.routes import Routes
 from stt_core.segments import columns
 from stt_core.session import Session
 from stt_core.state import SessionState
@@ -70,22 +70,23 @@ class Endpoint:
         self.config = config
         self.wall_offset = wall_offset
         self._entropy = entropy
-        self._routes = Routes(config, entropy)
         self._identity = Identity(config.node_seed, crypto, entropy, kept=config.keep_identity)
         self._resuming = Resuming(self._identity, tickets or MemoryTicketStore(entropy), self._reply)
+        self._register = Register(config, entropy, self._resuming.on_over)
+        self._sessions, self._routes, self._links = self._register.sessions, self._register.routes, self._register.links
         self._context = Context(
             config=config,
             crypto=crypto,
             entropy=entropy,
             observer=observer,
             on_established=self._on_established,
+            surroundings=Surroundings(self._links.blocked, self._register.budget_for, self._routes),
+            links=self._links,
             succession=self._resuming,
             wall_offset=wall_offset,
         )
-        self._register = Register(self._context, self._routes, self._resuming.on_over)
+        self._register.attach(self._context)
         self._resuming.attach(self._context, self._register)
-        self._sessions = self._register.sessions
-        self._links = self._context.links
         self._latest = 0.0
         """When the responder was last given something: its new connection ids are of that time."""
         self._responder: Responder | None = None
@@ -219,7 +220,7 @@ class Endpoint:
                 address_token=self._context.address_token(path),
                 timeout=expires - at,
                 identity=self._identity,
-                allow_proof=lambda at: path in self._context.budgets or self._targets.allow(path, at),
+                allow_proof=lambda at: path in self._register.budgets or self._targets.allow(path, at),
                 padded=not path.reliable,
                 wish=wish,
             )
@@ -319,7 +320,7 @@ class Endpoint:
         if session is None:
             self._receive_unknown(bytes(data), path, now)
             return
-        mask = session.masks.get(cid)
+        mask = session.masks.get(cid) or session.mask_for(cid)
         if mask is None:
             return  # still connecting: nothing can be meant for it, and a reset would give its token away
         if path.transport != "websocket":
@@ -328,7 +329,9 @@ class Endpoint:
             self._counters.malformed += 1
             return
         elif session.receive_one(data, mask, path, now, ecn):
-            self._links.trust(path, session.key)
+            self._links.claim(path, session.key)
+            if session.path == path:  # until it has proved itself, it may be a copy that opened
+                self._links.trust(path, session.key)
         if not session.queued:
             self._register.touch(session)
 
@@ -408,8 +411,7 @@ class Endpoint:
         self._tell_link(path)
 
     def _tell_link(self, path: Path) -> None:
-        session = self._sessions.get(self._links.owner(path) or NOBODY)
-        if session is not None:
+        if (session := self._sessions.get(self._links.owner(path) or NOBODY)) is not None:
             session.receive_path_writable(path, path not in self._links.blocked)
 
     def receive_path_closed(self, path: Path, now: float) -> None:
@@ -428,7 +430,7 @@ class Endpoint:
 
     def receive_too_big(self, path: Path, size: int, now: float) -> None:
         """The system refused to send a datagram of ``size`` bytes there (EMSGSIZE): no news of congestion."""
-        budget = self._context.budgets.get(path)
+        budget = self._register.budgets.get(path)
         for key in () if budget is None else sorted(budget.sessions):
             session = self._sessions[key]
             session.receive_too_big(size, now)
@@ -498,8 +500,6 @@ class Endpoint:
         """A session of ours has keys both sides hold."""
         session = self._sessions[key]
         self._counters.sessions_opened += 1
-        if session.peer_reset_token is not None:
-            self._routes.expect_reset(session.peer_reset_token, session)
         if session.role is Role.INITIATOR:
             self._register.no_longer_connecting(session)
             self._targets.clear(session.first_path)
@@ -534,6 +534,4 @@ class Endpoint:
             self._replies.append(Transmit(data, path, len(data)))
 
 
-NOBODY = SessionKey(0)
-"""The key of no session: they count from 1."""
 _ESTABLISHED = (SessionState.ESTABLISHED, SessionState.CLOSING)

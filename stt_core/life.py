@@ -30,7 +30,7 @@ class Life(Commands):
 
     __slots__ = (
         "_attempt", "_awaiting", "_begin", "_close_request", "_epoch", "_farewell", "_gives_up_at", "_initiator",
-        "_path", "_peer", "_untold", "local_cid", "masks", "peer_reset_token", "record",
+        "_path", "_peer", "_untold", "local_cid", "masks", "record",
         "resumption_secret", "resumed", "role", "scheduled_at", "ticket", "timers",
     )  # fmt: skip
 
@@ -39,8 +39,7 @@ class Life(Commands):
         self.role = role
         self.local_cid = local_cid
         self.masks: dict[bytes, CidMask] = {}
-        """Our connection ids, and how packets to each are masked; empty before there are keys."""
-        self.peer_reset_token: bytes | None = None
+        """How packets to those of our connection ids are masked that any came to; empty before there are keys."""
         self.scheduled_at: float | None = None
         """The endpoint's own note: where it stands in its agenda."""
         self._path = path
@@ -98,7 +97,23 @@ class Life(Commands):
     @property
     def budget(self) -> RemoteBudget | None:
         """What this session shares with all others to the same socket; None before there are keys."""
-        return self._channel.budget if self._channel else None
+        return self._channel.outbound.budget if self._channel else None
+
+    @property
+    def local_cids(self) -> list[bytes]:
+        """All connection ids that packets for this session may come to."""
+        return [self.local_cid, *(self._channel.migration.local if self._channel else ())]
+
+    @property
+    def reset_tokens(self) -> list[bytes]:
+        """What a packet ends with by which the peer says that it has lost this session; 16 bytes each."""
+        return self._channel.migration.reset_tokens if self._channel else []
+
+    def mask_for(self, cid: bytes) -> CidMask | None:
+        """How packets to our ``cid`` are masked; None while there are no keys."""
+        if self._channel is not None:
+            self.masks[cid] = self._channel.receive_mask(cid)
+        return self.masks.get(cid)
 
     @property
     def error(self) -> STTError | None:

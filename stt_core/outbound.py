@@ -105,13 +105,23 @@ class Outbound:
                 self._timers.set(Timer.PACING, at)
         return limit if limit > 0 and not probes else max(limit, min(probes, most), 0)
 
-    def seal(self, plains: list[bytes], records: list[tuple[int, Content]], path: Path, now: float) -> Transmit:
-        """Number, seal and record packets, at least one; ``records`` holds ``(packets, content)`` in their order."""
+    def seal(
+        self,
+        plains: list[bytes],
+        records: list[tuple[int, Content]],
+        path: Path,
+        now: float,
+        mask: CidMask | None = None,
+    ) -> Transmit:
+        """Number, seal and record packets, at least one; ``records`` holds ``(packets, content)`` in their order.
+
+        ``mask`` is of the connection id they bear, by default that of the active path.
+        """
         protection = self.protection
         if protection.next_number >= self._skip_at:
             self._skip()
         first = number = protection.next_number
-        data = protection.seal(plains, self.peer_mask, now)
+        data = protection.seal(plains, mask or self.peer_mask, now)
         size = len(plains[0]) + OVERHEAD
         eliciting = False
         for count, content in records:

@@ -10,36 +10,45 @@ from collections.abc import Callable
 from itertools import count
 
 from stt_core.agenda import Agenda
+from stt_core.budget import RemoteBudget
+from stt_core.config import EndpointConfig
 from stt_core.context import Context
 from stt_core.events import PathReleased
+from stt_core.links import Links
+from stt_core.recovery.reliable import BOUNDLESS
 from stt_core.routes import Routes
 from stt_core.session import Session
 from stt_core.state import SessionState
-from stt_core.types import Path, Role, SessionKey
+from stt_core.types import Entropy, Path, Role, SessionKey
 
 
 class Register:
     """One endpoint's sessions. ``sessions`` holds all that anybody may still ask for."""
 
     __slots__ = (
-        "_context", "_departed", "_keys", "_lingering", "_on_over", "agenda", "connecting", "live", "routes",
-        "sessions",
+        "_context", "_departed", "_keys", "_lingering", "_on_over", "agenda", "budgets", "connecting", "links", "live",
+        "routes", "sessions",
     )  # fmt: skip
 
-    def __init__(self, context: Context, routes: Routes, on_over: Callable[[Session], None]) -> None:
-        self._context = context
+    def __init__(self, config: EndpointConfig, entropy: Entropy, on_over: Callable[[Session], None]) -> None:
         self._on_over = on_over
-        self.routes = routes
         self.sessions: dict[SessionKey, Session] = {}
+        self.routes = Routes(config, entropy, self.sessions)
+        self.links = Links()
         self.live: set[SessionKey] = set()
         """Those that are neither over nor detached."""
         self.connecting: dict[Path, set[SessionKey]] = {}
+        self.budgets: dict[Path, RemoteBudget] = {}
         self.agenda = Agenda(self.sessions)
         self._lingering: dict[SessionKey, Session] = {}
         """Over, but answering stragglers for some PTOs yet; oldest first."""
         self._departed: set[SessionKey] = set()
         """Over and forgotten, but for those who have yet to hear of it."""
         self._keys = count(1)
+
+    def attach(self, context: Context) -> None:
+        """What the sessions share; it is made after, because it tells them of this."""
+        self._context = context
 
     @property
     def has_room(self) -> bool:
@@ -55,7 +64,7 @@ class Register:
         if role is Role.INITIATOR:
             self.connecting.setdefault(path, set()).add(session.key)
         if path.reliable:
-            self._context.links.claim(path, session.key)
+            self.links.claim(path, session.key)
         return session
 
     def touch(self, session: Session) -> None:
@@ -65,7 +74,11 @@ class Register:
         else:
             self.agenda.put(session)
         budget = session.budget
-        while budget is not None and budget.blocked and budget.has_news:
+        if budget is not None and budget.blocked and budget.has_news:
+            self._wake(budget)
+
+    def _wake(self, budget: RemoteBudget) -> None:
+        while budget.has_news:
             # One at a time: each that had its turn wakes the next here, as long as there is room. To wake all would be
             # to poll all for each that may send.
             key = next(iter(budget.blocked))
@@ -101,13 +114,31 @@ class Register:
     def unroute(self, session: Session) -> None:
         """Nothing comes to this session any more, and it sends nothing: it is over, or its keys are."""
         self.routes.forget(session)
-        for path in self._context.links.owned(session.key) if session.path.reliable else ():
+        for path in self.links.owned(session.key) if len(self.links) else ():
             self._context.events.append(PathReleased(path))
         budget = session.budget
         if budget is not None:
-            budget.forget(session.key)
-            if not budget.sessions:
-                self._context.budgets.pop(session.first_path, None)
+            self._leave(session.key, budget)
+
+    def _leave(self, key: SessionKey, budget: RemoteBudget) -> None:
+        budget.forget(key)
+        if not budget.sessions and budget.path is not None:
+            self.budgets.pop(budget.path, None)
+        self._wake(budget)
+
+    def budget_for(self, key: SessionKey, path: Path, hint: int) -> RemoteBudget:
+        """What session ``key`` shares with all others to the same socket, whose buffer is ``hint`` bytes."""
+        before = self.sessions[key].budget
+        if before is not None:
+            self._leave(key, before)
+        if path.reliable:
+            return RemoteBudget(BOUNDLESS)  # no socket's buffer overflows, and what waits in it is TCP's affair
+        budget = self.budgets.get(path)
+        if budget is None:
+            budget = self.budgets[path] = RemoteBudget(hint, path)
+        budget.limit = hint // 2
+        budget.sessions.add(key)
+        return budget
 
     def bury(self) -> None:
         """Everybody has heard of those that are over: forget them for good."""

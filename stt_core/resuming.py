@@ -328,8 +328,8 @@ class Resuming:
             attempt.await_confirmation()
         register.touch(earlier)
 
-        def receive(numbers: Sequence[int], plains: list[bytes], path: Path, now: float, ecn: int) -> None:
-            earlier.receive_opened(numbers, plains, path, now, ecn)
+        def receive(numbers: Sequence[int], plains: list[bytes], path: Path, now: float, ecn: int, cid: bytes) -> None:
+            earlier.receive_opened(numbers, plains, path, now, ecn, cid)
             register.touch(earlier)
 
         return receive
@@ -341,7 +341,7 @@ class Resuming:
             return
         self._say(datagram, session.path)
         epitaph = _Epitaph(datagram)
-        for cid in (session.local_cid, *session.masks):
+        for cid in session.local_cids:
             self._epitaphs[cid] = epitaph
         while len(self._epitaphs) > MOST_EPITAPHS:
             self._epitaphs.popitem(last=False)
@@ -448,5 +448,5 @@ def _node_hash(node_id: bytes) -> bytes:
     return hashlib.sha256(node_id).digest()
 
 
-def _nowhere(_numbers: Sequence[int], _plains: list[bytes], _path: Path, _now: float, _ecn: int) -> None:
+def _nowhere(_numbers: Sequence[int], _plains: list[bytes], _path: Path, _now: float, _ecn: int, _cid: bytes) -> None:
     """For packets of a session that was closed meanwhile."""

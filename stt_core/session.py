@@ -138,7 +138,6 @@ class Session(Life):
         context = self._context
         peer = result.peer  # all keys are derived here: nothing else may know the master secret later
         self._peer = peer if earlier is None else peer._replace(session_id=self.session_id)
-        self.peer_reset_token = result.peer_parameters.reset_token
         self._streams = earlier
         if self._streams is None:
             self._streams = LastingStreams(
@@ -151,11 +150,11 @@ class Session(Life):
             crypto=context.crypto,
             entropy=context.entropy,
             path=self._path,
-            budget=context.budget_for(self.key, self._path, result.peer_parameters.receive_buffer_hint),
+            budget=context.surroundings.budget_for(self.key, self._path, result.peer_parameters.receive_buffer_hint),
             events=context.events,
             timers=self.timers,
             observer=context.observer,
-            full_links=context.links.blocked,
+            surroundings=context.surroundings,
             streams=self._streams,
             resumed=earlier is not None,
             now=now,
@@ -169,13 +168,15 @@ class Session(Life):
         return self._channel
 
     def _established(self, now: float, trigger: SessionTrigger = SessionTrigger.CONFIRMED) -> None:
-        alive = self._require_channel().keep_alive
+        channel = self._require_channel()
+        alive = channel.keep_alive
         self.state = advance(SESSION, self.state, trigger)
         self.timers.cancel(Timer.HANDSHAKE)
         self.timers.set(Timer.IDLE, alive.dead_at())
         self.timers.set(Timer.KEEP_ALIVE, alive.next_due())
         if not self._untold and trigger is SessionTrigger.CONFIRMED:
             self._tell_established()
+        channel.migration.begin(now)
         self._context.on_established(self.key, now)
 
     def _tell_established(self) -> None:
@@ -214,7 +215,7 @@ class Session(Life):
         try:
             numbers, plains = channel.protection.open(aads[0][0], wires, aads, ciphertexts, cid, now)
             accept = self._accept_first if self.state is SessionState.HANDSHAKING else channel.accept
-            news = bool(plains) and accept(numbers, plains, path, now, ecn)
+            news = bool(plains) and accept(numbers, plains, path, now, ecn, cid.cid)
         except Violation as violation:
             self._fail(violation.code, violation.reason, now)
         else:
@@ -232,33 +233,37 @@ class Session(Life):
             else:
                 number, plain = opened
                 accept = self._accept_first if self.state is SessionState.HANDSHAKING else channel.accept
-                news = accept((number,), [plain], path, now, ecn)
+                news = accept((number,), [plain], path, now, ecn, cid.cid)
         except Violation as violation:
             self._fail(violation.code, violation.reason, now)
             return True
         self._after_input(channel, news, now)
         return news
 
-    def receive_opened(self, numbers: Sequence[int], plains: list[bytes], path: Path, now: float, ecn: int) -> None:
+    def receive_opened(
+        self, numbers: Sequence[int], plains: list[bytes], path: Path, now: float, ecn: int, cid: bytes
+    ) -> None:
         """What an attempt to resume this session has opened."""
         channel = self._require_channel()
         try:
-            news = channel.accept(numbers, plains, path, now, ecn)
+            news = channel.accept(numbers, plains, path, now, ecn, cid)
         except Violation as violation:
             self._fail(violation.code, violation.reason, now)
         else:
             self._after_input(channel, news, now)
 
-    def _accept_first(self, numbers: Sequence[int], plains: list[bytes], path: Path, now: float, ecn: int) -> bool:
+    def _accept_first(
+        self, numbers: Sequence[int], plains: list[bytes], path: Path, now: float, ecn: int, cid: bytes
+    ) -> bool:
         """The first packet under new keys: nobody but the initiator we answered could make it."""
         result, self._awaiting = self._awaiting, None
         heir = None if result is None else self._context.succession.on_resumed(self.key, result, now)
         if heir is not None:
-            heir(numbers, plains, path, now, ecn)
+            heir(numbers, plains, path, now, ecn, cid)
             return False
         if self._farewell is None:
             self._established(now)  # before anything in these packets becomes an event
-        return self._require_channel().accept(numbers, plains, path, now, ecn)
+        return self._require_channel().accept(numbers, plains, path, now, ecn, cid)
 
     def receive_too_big(self, size: int, now: float) -> None:
         """The system refused to send ``size`` bytes at once to the peer."""
@@ -280,7 +285,7 @@ class Session(Life):
         if channel.protection.previous_until < inf:  # the peer has updated its keys
             self.timers.set(Timer.KEYS, channel.protection.previous_until)
         if channel.address_token is not None:
-            self._context.keep_address_token(self._path, channel.address_token)
+            self._context.keep_address_token(self.path, channel.address_token)
             channel.address_token = None
         if channel.ticket is not None:
             self._take_ticket(channel, channel.ticket, now)
@@ -502,7 +507,13 @@ class Session(Life):
         elif timer is Timer.TICKET:
             self._context.succession.on_ticket_due(self.key, now)
         elif timer is Timer.PATH:
+            self._on_path_timer(channel, now)
+
+    def _on_path_timer(self, channel: Channel, now: float) -> None:
+        try:
             channel.migration.handle_timer(now)
+        except Violation as violation:
+            self._fail(violation.code, violation.reason, now)
 
     def _on_handshake_timer(self, now: float) -> None:
         if self._initiator is not None:

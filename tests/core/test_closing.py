@@ -23,7 +23,7 @@ ACK = frames.SessionCloseAck().encode()
 def nothing_kept(end: End) -> bool:
     """Whether no table of an endpoint still knows of any session."""
     it, register = end.endpoint, end.endpoint._register
-    tables = (it._sessions, it._routes, it._links, it._context.budgets, register.live, register.connecting)
+    tables = (it._sessions, it._routes, it._links, register.budgets, register.live, register.connecting)
     resuming = it._resuming
     return not any(len(table) for table in (*tables, resuming._records, resuming._own, resuming._attempts))
 

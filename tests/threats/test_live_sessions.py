@@ -152,7 +152,7 @@ def state_of(endpoint: Endpoint) -> int:
     return (
         len(endpoint._sessions)
         + len(endpoint._routes)
-        + len(endpoint._context.budgets)
+        + len(endpoint._register.budgets)
         + len(endpoint._register.agenda)
     )
 
