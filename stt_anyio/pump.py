@@ -13,8 +13,7 @@ import anyio
 import anyio.lowlevel
 
 from stt_anyio.parking import on_trio, parking_lot
-from stt_backends.adapter.pump import Pump, TaskPump
-from stt_backends.driver import Driver
+from stt_backends.adapter.pump import Drivable, Pump, TaskPump
 from stt_backends.udp import UdpSocket
 
 
@@ -24,7 +23,7 @@ class AsyncioPump:
     :raises RuntimeError: on an event loop that watches no sockets (Windows' default).
     """
 
-    def __init__(self, driver: Driver, finished: Callable[[], bool]) -> None:
+    def __init__(self, driver: Drivable, finished: Callable[[], bool]) -> None:
         self._driver = driver
         self._finished = finished
         self._loop = asyncio.get_running_loop()
@@ -113,7 +112,7 @@ class AsyncioPump:
 class AnyioPump(TaskPump):
     """On every event loop that anyio knows."""
 
-    def __init__(self, driver: Driver, finished: Callable[[], bool]) -> None:
+    def __init__(self, driver: Drivable, finished: Callable[[], bool]) -> None:
         super().__init__(driver, finished, parking_lot(), anyio.current_time)
         self._socket = driver.socket
         self._wait_readable: Callable[[UdpSocket], Awaitable[None]] = anyio.wait_readable
@@ -157,7 +156,7 @@ class AnyioPump(TaskPump):
                 await anyio.lowlevel.checkpoint()
 
 
-def pump_for(driver: Driver, finished: Callable[[], bool]) -> Pump:
+def pump_for(driver: Drivable, finished: Callable[[], bool]) -> Pump:
     """What drives best on the running event loop."""
     if not on_trio():
         try:

@@ -36,6 +36,7 @@ from stt_core.events import (
     DatagramsReadable,
     Event,
     HandshakeFailed,
+    LinkWanted,
     PathChanged,
     PathFailed,
     PathReleased,
@@ -125,6 +126,7 @@ __all__ = [
     "DatagramsReadable",
     "PathChanged",
     "PathFailed",
+    "LinkWanted",
     "PathReleased",
     "PathValidated",
     # errors

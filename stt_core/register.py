@@ -74,17 +74,16 @@ class Register:
         else:
             self.agenda.put(session)
         budget = session.budget
-        if budget is not None and budget.blocked and budget.has_news:
-            self._wake(budget)
+        if budget is not None and (budget.blocked or budget.woken):
+            if not session.queued:
+                budget.woken.discard(session.key)  # it had its turn, whatever came of it
+            self._wake_next(budget)
 
-    def _wake(self, budget: RemoteBudget) -> None:
+    def _wake_next(self, budget: RemoteBudget) -> None:
+        """Each that had its turn wakes the next: to wake all would be to poll all for each that may send."""
         while budget.has_news:
-            # One at a time: each that had its turn wakes the next here, as long as there is room. To wake all would be
-            # to poll all for each that may send.
-            key = next(iter(budget.blocked))
-            del budget.blocked[key]
-            waiting = self.sessions.get(key)
-            if waiting is not None:
+            del budget.blocked[key := next(iter(budget.blocked))]
+            if (waiting := self.sessions.get(key)) is not None:
                 budget.woken.add(key)
                 waiting.mark_ready()
                 break
@@ -124,7 +123,7 @@ class Register:
         budget.forget(key)
         if not budget.sessions and budget.path is not None:
             self.budgets.pop(budget.path, None)
-        self._wake(budget)
+        self._wake_next(budget)
 
     def budget_for(self, key: SessionKey, path: Path, hint: int) -> RemoteBudget:
         """What session ``key`` shares with all others to the same socket, whose buffer is ``hint`` bytes."""

@@ -6,6 +6,7 @@ import logging
 
 from stt_backends.adapter.broadcast import Delivery, Outcome
 from stt_core.affinity import ContentAffinityPool, PoolStatistics, affinity_hash
+from stt_core.dht import DHTNode
 from stt_core.errors import (
     AuthenticationError,
     CloseReason,
@@ -26,6 +27,7 @@ from stt_core.errors import (
 from stt_core.state import SessionState
 from stt_core.types import RateLimits
 from stt_trio.datagrams import DatagramChannel
+from stt_trio.dht import KademliaDHT
 from stt_trio.errors import SessionClosedError, StreamClosedError, StreamResetError
 from stt_trio.listeners import Listener
 from stt_trio.node import STTNode
@@ -41,9 +43,11 @@ __all__ = [
     "ConnectionRefusedError",
     "ConnectionTimeoutError",
     "ContentAffinityPool",
+    "DHTNode",
     "DatagramChannel",
     "Delivery",
     "ErrorCode",
+    "KademliaDHT",
     "Listener",
     "MessageStream",
     "MessageTooLargeError",

@@ -6,15 +6,14 @@ from collections.abc import Callable
 
 import trio
 
-from stt_backends.adapter.pump import TaskPump
-from stt_backends.driver import Driver
+from stt_backends.adapter.pump import Drivable, TaskPump
 from stt_trio.parking import ParkingLot
 
 
 class TrioPump(TaskPump):
     """Two tasks: one waits for the socket, the other for commands in quick succession."""
 
-    def __init__(self, driver: Driver, finished: Callable[[], bool]) -> None:
+    def __init__(self, driver: Drivable, finished: Callable[[], bool]) -> None:
         super().__init__(driver, finished, ParkingLot(), trio.current_time)
         self._socket = driver.socket
 

@@ -20,8 +20,8 @@ ROOMS = [
     *("crypto", "cpace", "keys", "cids"),
     *("protection", "handshake", "recovery", "streams"),
     *("paths", "keepalive", "resumption", "closing", "datagrams", "budget", "acks", "control", "outbound"),
-    *("migration", "channel", "statistics", "links", "context", "commands", "life", "session", "agenda", "routes"),
-    *("register", "resuming", "endpoint"),
+    *("fallback", "migration", "channel", "statistics", "links", "context", "commands", "life", "session", "agenda"),
+    *("routes", "register", "resuming", "endpoint"),
     *("affinity", "dht", "content"),
 ]
 """The rooms of the core, lowest first. A room imports only rooms that stand before it."""
@@ -107,6 +107,13 @@ def test_a_package_imports_only_packages_below_it(path: Path) -> None:
     allowed = {own, *(name for name, height in PACKAGES.items() if height < PACKAGES[own])}
     tops = ((line, name.split(".")[0]) for line, name in imports(path))
     assert not [f"{path}:{line}: {top}" for line, top in tops if top in PACKAGES and top not in allowed]
+
+
+@pytest.mark.parametrize("path", [path for path in SHIPPED if path.parts[0] in ("stt_core", "stt_backends")], ids=str)
+def test_nothing_below_the_adapters_waits(path: Path) -> None:
+    waits = (ast.Await, ast.AsyncFor, ast.AsyncWith)
+    found = [f"{path}:{node.lineno}" for node in ast.walk(tree(path)) if isinstance(node, waits)]
+    assert not found or path.is_relative_to("stt_backends/behaviours")  # which awaits what it is given, see there
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=str)

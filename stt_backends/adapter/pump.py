@@ -11,7 +11,42 @@ from math import inf
 from typing import Protocol
 
 from stt_backends.adapter.parking import ParkingLot
-from stt_backends.driver import Driver
+from stt_backends.udp import UdpSocket
+
+
+class Drivable(Protocol):
+    """What a pump drives: a :class:`~stt_backends.driver.Driver`, or that of a DHT node."""
+
+    @property
+    def socket(self) -> UdpSocket:
+        """What to wait for."""
+        ...
+
+    @property
+    def clock(self) -> Callable[[], float]:
+        """The clock that timers are given in."""
+        ...
+
+    @property
+    def blocked(self) -> bool:
+        """Whether to wait until the socket is writable."""
+        ...
+
+    def next_timer(self) -> float | None:
+        """When a turn is due whatever the socket does; None for never."""
+        ...
+
+    def turn(self) -> None:
+        """Read, act on timers, deliver events, send."""
+        ...
+
+    def submit(self) -> bool:
+        """Send what a command queued; True where :meth:`settle` must follow when all others had a turn."""
+        ...
+
+    def settle(self) -> bool:
+        """Send what was held back; True where it must be called once more."""
+        ...
 
 
 class Pump(Protocol):
@@ -50,7 +85,7 @@ class TaskPump:
     """
 
     def __init__(
-        self, driver: Driver, finished: Callable[[], bool], held: ParkingLot, current_time: Callable[[], float]
+        self, driver: Drivable, finished: Callable[[], bool], held: ParkingLot, current_time: Callable[[], float]
     ) -> None:
         self._driver = driver
         self._finished = finished

@@ -49,8 +49,11 @@ def seal_content(
     pad_to: int,
     resume: bytes | None = None,
 ) -> bytes:
-    """Our introduction, zero-padded to ``pad_to`` bytes so that lengths tell nothing."""
-    values: dict[int, bytes] = {Tlv.IDENTITY: identity.public + identity.prove(role, binding, node_id)}
+    """Our introduction, zero-padded to ``pad_to`` bytes so that lengths tell nothing, and not whether we have an
+    identity to show."""
+    values: dict[int, bytes] = {}
+    if identity.shown:
+        values[Tlv.IDENTITY] = identity.public + identity.prove(role, binding, node_id)
     if identity.configured:
         values[Tlv.KEPT_IDENTITY] = b""
     if resume is not None:

@@ -18,7 +18,8 @@ pytestmark = pytest.mark.anyio
 
 
 async def test_sessions_and_streams_tell_their_attributes_through_whatever_wraps_them() -> None:
-    async with two_sessions({"node_id": b"Alice"}, {"node_id": b"Bob"}) as (here, there):
+    async with two_sessions({"node_id": b"Alice"}, {"node_id": b"Bob", "node_seed": b"0123456789abcdef"}) as both:
+        here, there = both
         stream = here.open_byte_stream(purpose="video")
         await stream.send(b"x")
         theirs = await there.accept_stream()
