@@ -22,7 +22,7 @@ from benchmarks.processes import Stage, measure
 from benchmarks.rows import Goal, Row
 
 MIB = 1 << 20
-STT = ("stt/asyncio", "stt/uvloop", "stt/trio")
+STT: tuple[str, ...] = ("stt/asyncio", "stt/uvloop", "stt/trio", "stt-trio/trio")
 Runs = list[list[Stage]]
 
 
