@@ -192,6 +192,25 @@ def test_a_provider_that_did_not_announce_itself_is_not_believed() -> None:
     assert event.providers == ()
 
 
+def test_a_strangers_word_sends_nobody_to_its_own_loopback() -> None:
+    network = Network(crypto=CRYPTO)
+    seeker, liar = network.add(), network.add()
+    network.until(seeker, Bootstrapped, seeker.node.bootstrap([liar.address], network.clock.now))
+    now = network.clock.now
+    liar.node.table.answered(DHTNode(id_of(b"service"), "127.0.0.1", 53), now, 1e9)
+    expires = int(wall(liar)) + 3600
+    proof = MALLORY.sign(provider_statement(CONTENT, 53, expires, b""))
+    liar.node.store.add_provider(
+        CONTENT, Provider(MALLORY.public, "127.0.0.1", 53, expires, b"", proof), "x", wall(liar)
+    )
+    asked = Counter[str]()
+    network.tap = lambda data, source, destination: asked.update([destination[0]])
+    event = network.until(seeker, ProvidersFound, seeker.node.find_providers(CONTENT, network.clock.now))
+    assert event.providers == ()
+    assert asked[liar.address[0]] > 0
+    assert asked["127.0.0.1"] == 0
+
+
 # --- forged sequence numbers and times
 
 
@@ -238,7 +257,7 @@ def test_nobody_can_announce_another_host() -> None:
 # --- reflection
 
 
-def test_no_reply_is_longer_than_three_times_its_query() -> None:
+def test_no_reply_is_longer_than_twice_its_query() -> None:
     host = victim()
     for number in range(200):
         host.node.table.answered(
@@ -248,7 +267,27 @@ def test_no_reply_is_longer_than_three_times_its_query() -> None:
         data = query(host, kind)
         for cut in (len(data), len(data) - 1, 100, 1):
             for reply in say(host, data[:cut]):
-                assert len(reply) <= 3 * cut
+                assert len(reply) <= 2 * cut
+
+
+def test_with_the_ping_that_follows_it_a_reply_is_three_times_its_query() -> None:
+    """To an address that never answers, which may be forged, no more goes out than that, however long one waits."""
+    host = victim()
+    for number in range(200):
+        host.node.table.answered(
+            DHTNode(id_of(b"%d" % number), f"2001:db8::{number:x}", 1), host.network.clock.now, 1e9
+        )
+    sent = Counter[Address]()
+    host.network.tap = lambda data, source, destination: sent.update({destination: len(data)})
+    received = 0
+    for number in range(40):
+        signer = CRYPTO.ed25519(b"%032d" % number)
+        made = Query(Kind.FIND_NODE, b"12345678", signer.public, addressed=True, target=CONTENT)
+        data = build_query(made, signer, host.node.node_id)
+        host.receive(data, FROM)
+        received += len(data)
+    host.network.run(60)
+    assert received < sent[FROM] <= 3 * received
 
 
 def test_a_reply_is_never_answered() -> None:
