@@ -5,9 +5,14 @@ from __future__ import annotations
 import gc
 import os
 import random
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
-from tests.chapter.world import STACKS, World, everywhere, on
+from tests.chapter.world import SEED, STACKS, World, everywhere, on
 
 SESSIONS = 500
 POINTS = 1000 // len(STACKS)
@@ -94,3 +99,47 @@ async def test_wherever_it_is_cut_nothing_hangs_and_nothing_is_left(world: World
         assert world.loop.tasks() == tasks, where
         assert len(os.listdir("/proc/self/fd")) == descriptors, where
     gc.collect()
+
+
+PEER = """
+import sys
+import anyio
+from stt_anyio import STTNode
+
+async def main():
+    async with STTNode(node_id=b"victim", bind_address="127.0.0.1", transport=sys.argv[1]) as node:
+        print(node.port, flush=True)
+        await anyio.sleep_forever()
+
+anyio.run(main)
+"""
+
+
+@contextmanager
+def victim(transport: str) -> Iterator[int]:
+    """The port of a node in a process of its own, which is killed at the end."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", PEER, transport],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "STT_SHARED_SEED": SEED.decode(), "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    assert process.stdout is not None
+    with process, process.stdout:
+        try:
+            yield int(process.stdout.readline())
+        finally:
+            process.send_signal(signal.SIGKILL)
+
+
+@everywhere
+async def test_a_peer_that_is_killed_is_noticed(world: World) -> None:
+    """Ungraceful shutdown: no goodbye, and the session is dead when the keep-alives stay away (30 s by default)."""
+    seen: list[tuple[bytes, str]] = []
+    node = await world.started(keep_alive_interval=0.1, keep_alive_timeout=0.5)
+    node.on_session_closed(lambda session_id, reason: seen.append((session_id, reason)))
+    with victim(world.transport) as port:
+        session = await node.connect(world.address(port), b"victim")
+        assert session.alive
+    await session.wait_closed()
+    assert seen == [(session.session_id, "timeout")]
