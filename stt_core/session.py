@@ -394,8 +394,9 @@ class Session(Commands):
 
     def _report_closed(self, reason: CloseReason, code: int, message: str) -> None:
         if self._error is None:
-            self._error = SessionClosedError(message, reason=reason, code=code)
-            self._context.events.append(SessionClosed(self.key, self.session_id, reason, code, message))
+            number = int(code)  # one of our own may be an ErrorCode, the peer's never is: they are to look the same
+            self._error = SessionClosedError(message, reason=reason, code=number)
+            self._context.events.append(SessionClosed(self.key, self.session_id, reason, number, message))
 
     def _after_farewell(self, now: float) -> None:
         if (farewell := self._farewell) is None:
