@@ -12,6 +12,7 @@ COMPILED = "stt-compiled"
 COMPILED_PYTHON = Path(__file__).parents[2] / ".venv-compiled/bin/python"
 MODULES = {
     "stt": "stt",
+    "stt-trio": "stt",
     COMPILED: "stt",
     "aioquic": "quic",
     "qh3": "quic",
@@ -20,7 +21,7 @@ MODULES = {
     "websockets": "ws",
 }
 """Which module speaks for a library."""
-NEEDS = {"stt": "stt_anyio", "tls": "ssl", "tls-streams": "ssl"}
+NEEDS = {"stt": "stt_anyio", "stt-trio": "stt_trio", "tls": "ssl", "tls-streams": "ssl"}
 LOOPS = ("asyncio", "uvloop", "trio")
 
 
