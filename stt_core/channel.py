@@ -434,9 +434,12 @@ class Channel:
         """Whether :meth:`poll` may have something to say."""
         if self.paths.stalled:
             return self.paths.busy
-        if self._outgoing.wants_to_send or self.acks.due or self._probes or self.control.queue:
+        if self.acks.due or self._probes > 0 or self.control.queue:
             return True
-        return bool(self.datagrams.outgoing) or self.paths.busy
+        # Who waits for the remote's buffer is called when there is room, see the endpoint.
+        if self._outgoing.wants_to_send or self.datagrams.outgoing:
+            return self.key not in self.outbound.budget.blocked or self.paths.busy
+        return self.paths.busy
 
     @property
     def _has_work(self) -> bool:
