@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 
 from stt_anyio.cli.commands import receive, send
 from stt_anyio.cli.demo import demo
+from stt_anyio.cli.dht import ACTIONS, dht
 from stt_anyio.cli.failure import Exit, Failure
 from stt_anyio.cli.output import emit
 
@@ -142,4 +143,16 @@ def _parser() -> argparse.ArgumentParser:
     shown = commands.add_parser("demo", parents=[common], help="see a file cross between two processes")
     shown.add_argument("--size", type=_size, default=64, metavar="MB", help="MiB to move (default 64)")
     shown.set_defaults(run=demo)
+
+    asking = commands.add_parser("dht", parents=[common], help="ask a DHT who is there, and who provides what")
+    asking.add_argument(
+        "action",
+        choices=ACTIONS,
+        help="ping: is HOST:PORT a node, and which; find: the nodes nearest to an ID; providers: who has content ID",
+    )
+    asking.add_argument("what", metavar="HOST:PORT|ID", help="an ID is 64 hex digits")
+    asking.add_argument(
+        "--bootstrap", action="append", default=[], metavar="HOST:PORT", help="a node to begin with; may be repeated"
+    )
+    asking.set_defaults(run=dht)
     return parser

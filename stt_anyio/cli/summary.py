@@ -24,6 +24,8 @@ class Summary:
         self.files = 0
         self.failed = 0
         self.failure: Failure | None = None
+        self.details: dict[str, Any] | None = None
+        """What ``--json`` tells of a command that moves no files."""
         self._seconds = 0.0
         self._begun = 0.0
         self._sessions = 0
@@ -72,9 +74,14 @@ class Summary:
 
     def as_json(self) -> str:
         """The one line on stdout that ``--json`` ends with; ``loss`` and ``rtt_ms`` are the last session's."""
+        record = {"ok": self.failure is None, **(self._moved() if self.details is None else self.details)}
+        if self.failure is not None:
+            record["error"] = for_display(str(self.failure))
+        return json.dumps(record) + "\n"
+
+    def _moved(self) -> dict[str, Any]:
         statistics = self._statistics
-        record: dict[str, Any] = {
-            "ok": self.failure is None,
+        return {
             "bytes": self.bytes,
             "files": self.files,
             "failed": self.failed,
@@ -84,9 +91,6 @@ class Summary:
             "loss": round(statistics.loss, 6) if statistics else None,
             "rtt_ms": round(statistics.rtt * 1000, 3) if statistics else None,
         }
-        if self.failure is not None:
-            record["error"] = for_display(str(self.failure))
-        return json.dumps(record) + "\n"
 
     def __str__(self) -> str:
         files = f"{self.files} file" if self.files == 1 else f"{self.files} files"
