@@ -99,8 +99,8 @@ class STTNode(BaseNode[STTSession]):
         return _Started(self)
 
     async def __aenter__(self) -> Self:
+        await anyio.lowlevel.checkpoint()  # before: who is cancelled in here is not asked to stop the node
         self._start()
-        await anyio.lowlevel.checkpoint()
         return self
 
     async def __aexit__(

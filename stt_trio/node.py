@@ -99,8 +99,8 @@ class STTNode(BaseNode[STTSession]):
         return _Started(self)
 
     async def __aenter__(self) -> Self:
+        await trio.lowlevel.checkpoint()  # before: who is cancelled in here is not asked to stop the node
         self._start()
-        await trio.lowlevel.checkpoint()
         return self
 
     async def __aexit__(

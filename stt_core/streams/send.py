@@ -228,9 +228,9 @@ class SendHalf:
     def _piece(self, batch: Batch, start: int, stop: int) -> int:
         fin = self.state is SendState.DATA_SENT and stop == self.end and not self._fin_sent
         self._fin_sent = self._fin_sent or fin
-        data = self._slice(start, stop) if stop > start else b""
         head = pack_data(_DATA_FIN if fin else _DATA, self.stream_id, start, stop - start)
-        batch.add(head + data, (_DATA, self.stream_id, start, stop, fin))
+        frame = self._with_bytes(head, start, stop) if stop > start else head
+        batch.add(frame, (_DATA, self.stream_id, start, stop, fin))
         return stop
 
     def _plains(self, position: int, count: int, body: int) -> list[bytes]:
@@ -251,24 +251,23 @@ class SendHalf:
                 ]
             else:  # a packet across chunks
                 whole = 1
-                plains.append(pack_data(_DATA, stream_id, position, body) + self._slice(position, position + body))
+                head = pack_data(_DATA, stream_id, position, body)
+                plains.append(self._with_bytes(head, position, position + body))
             position += whole * body
             count -= whole
         return plains
 
-    def _slice(self, start: int, stop: int) -> bytes:
-        """Bytes ``start`` to ``stop`` of the stream, at least one."""
+    def _with_bytes(self, head: bytes, start: int, stop: int) -> bytes:
+        """``head`` and bytes ``start`` to ``stop`` of the stream, at least one."""
         chunks, starts = self._chunks, self._starts
         index = bisect_right(starts, start) - 1
         at = start - starts[index]
-        piece = chunks[index][at : at + stop - start]
-        if len(piece) == stop - start:
-            return piece
-        parts = [piece]
-        left = stop - start - len(piece)
+        left = stop - start
+        parts: list[bytes | memoryview] = [head, memoryview(chunks[index])[at : at + left]]
+        left -= len(parts[1])
         while left:
             index += 1
-            parts.append(chunks[index][:left])
+            parts.append(memoryview(chunks[index])[:left])
             left -= len(parts[-1])
         return b"".join(parts)
 
