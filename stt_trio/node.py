@@ -15,6 +15,7 @@ from stt_backends.adapter.node import (
     CALLBACK_PATIENCE,
     STOP_PATIENCE,
     BaseNode,
+    Connecting,
     checked_address,
     is_numeric,
     unresolved,
@@ -160,7 +161,34 @@ class STTNode(BaseNode[STTSession]):
         """
         self._started()
         address = await self._resolve(checked_address(peer_address))
-        connecting = self._begin_connect(address, peer_node_id, peer_key, timeout)
+        return await self._finish(self._begin_connect(address, peer_node_id, peer_key, timeout))
+
+    async def resume(
+        self,
+        token: bytes | None,
+        peer_address: tuple[Any, ...],
+        peer_node_id: bytes | None = None,
+        *,
+        transport: str = "udp",
+        peer_key: bytes | None = None,
+        timeout: float | None = None,
+        takeover: bool = False,
+    ) -> STTSession:
+        """Go on with the session whose ``resumption_token`` this is, with its peer at ``peer_address`` now.
+
+        Its ``resumed`` says how much goes on: ``"full"``, then it is the session that was there, and whoever waits on
+        its streams just goes on; ``"identity"`` or ``"no"``, then it is a new one. Without a token, the newest detached
+        session of this node's identity (``node_seed``), with ``takeover`` also one in use elsewhere.
+
+        :raises ConfigurationError: if the token is damaged; otherwise as :meth:`connect`.
+        """
+        self._started()
+        address = await self._resolve(checked_address(peer_address))
+        return await self._finish(
+            self._begin_resume(token, address, transport, peer_node_id, peer_key, timeout, takeover=takeover)
+        )
+
+    async def _finish(self, connecting: Connecting[STTSession]) -> STTSession:
         try:
             while not connecting.done:
                 await connecting.news.park()

@@ -39,7 +39,17 @@ from stt_core.errors import (
     StreamResetError,
     STTError,
 )
-from stt_core.events import AnyEvent, Event, HandshakeFailed, PeerRejected, SessionClosed, SessionEstablished
+from stt_core.events import (
+    AnyEvent,
+    Event,
+    HandshakeFailed,
+    PeerRejected,
+    SessionClosed,
+    SessionDetached,
+    SessionEstablished,
+    SessionResumed,
+)
+from stt_core.resumption import TicketStore
 from stt_core.session import Session
 from stt_core.types import RateLimits, SessionKey
 
@@ -113,6 +123,7 @@ class BaseNode(ABC, Generic[SessionT]):
         keep_alive_timeout: float = 30.0,
         max_sessions: int = 1000,
         rate_limits: RateLimits | None = RateLimits(),  # noqa: B008 - frozen
+        tickets: TicketStore | None = None,
         **settings: Any,
     ) -> None:
         self._settings = NodeSettings(
@@ -123,6 +134,7 @@ class BaseNode(ABC, Generic[SessionT]):
             recv_buffer_size=recv_buffer_size,
             send_buffer_size=send_buffer_size,
             shared_seed=shared_seed,
+            tickets=tickets,
             endpoint={
                 "node_id": node_id,
                 # A node without a name gets one that it can prove, though nobody asked for an identity.
@@ -133,6 +145,7 @@ class BaseNode(ABC, Generic[SessionT]):
                 "max_sessions": max_sessions,
                 "rate_limits": rate_limits,
                 "stable_resets": not reuse_port,
+                "keep_identity": node_seed is not None,
                 **settings,
             },
         )
@@ -316,14 +329,48 @@ class BaseNode(ABC, Generic[SessionT]):
             key = driver.endpoint.connect(
                 address, now=driver.clock(), peer_node_id=peer_node_id, peer_key=peer_key, timeout=timeout
             )
+        return self._await_connected(key)
+
+    def _begin_resume(
+        self,
+        token: bytes | None,
+        address: tuple[Any, ...],
+        transport: str,
+        peer_node_id: bytes | None,
+        peer_key: bytes | None,
+        timeout: float | None,
+        *,
+        takeover: bool,
+    ) -> Connecting[SessionT]:
+        """Ask the node at the numeric ``address`` to go on; :meth:`_end_connect` must follow."""
+        driver, sock = self._started()
+        if transport != "udp":
+            raise ConfigurationError(f"transport is {transport!r}, expected 'udp': this version speaks nothing else")
+        if self._stopping:
+            raise StateError("the node is stopped") from self._crash
+        with self.errors.translated:
+            key = driver.endpoint.resume(
+                token,
+                sock.canonical(address),
+                now=driver.clock(),
+                peer_node_id=peer_node_id,
+                peer_key=peer_key,
+                timeout=timeout,
+                takeover=takeover,
+            )
+        return self._await_connected(key)
+
+    def _await_connected(self, key: SessionKey) -> Connecting[SessionT]:
         connecting = self._connecting[key] = Connecting(key, self.make_parking_lot())
         self.kick()
         return connecting
 
     def _give_up(self, connecting: Connecting[SessionT]) -> None:
-        """Nobody wants this session any more, whether or not it has been made in the meantime."""
+        """Nobody wants this session any more, whether or not it has been made in the meantime. One that was there
+        before stays."""
         if connecting.session is not None:
-            connecting.session.core.close()
+            if connecting.session.core.key == connecting.key:
+                connecting.session.core.close()
         elif connecting.failure is None:
             self.endpoint.session(connecting.key).close()
         self.kick()
@@ -399,6 +446,11 @@ class BaseNode(ABC, Generic[SessionT]):
         """Call ``callback(session)`` for each session that is made, by either side. Sync or async."""
         self._callbacks.on_established.append(callback)
 
+    def on_session_detached(self, callback: Callable[[SessionT], Any]) -> None:
+        """Call ``callback(session)`` for each session whose peer fell silent and that waits to be resumed (with
+        ``resumable=True``). Sync or async; its exceptions are logged."""
+        self._callbacks.on_detached.append(callback)
+
     # --- events
 
     def _on_event(self, event: AnyEvent) -> None:
@@ -421,6 +473,13 @@ class BaseNode(ABC, Generic[SessionT]):
             if session is None:
                 return
             session.handle_event(event)
+            if isinstance(event, SessionDetached):
+                logger.info("%r detached: %s", session, event.message)
+                self._callbacks.tell_detached(session)
+            elif isinstance(event, SessionResumed):
+                logger.info("%r goes on with %s", session, event.path.address)
+                if event.attempt is not None and (connecting := self._connecting.get(event.attempt)) is not None:
+                    connecting.succeed(session)
             if isinstance(event, SessionClosed):
                 del self._sessions[event.session_key]
                 logger.info("%r closed: %s (%s)", session, event.reason, event.message)
