@@ -70,6 +70,12 @@ STYLES: dict[str, dict[str, Any]] = {
     "aioquic, CUBIC": {"color": "#e88c7d", "marker": "^"},
     "theory: CUBIC": {"color": "#333333", "linestyle": "--"},
     "theory: Reno": {"color": "#888888", "linestyle": ":"},
+    "pool, by likeness": {"color": OURS, "marker": "o", "linewidth": 2.0},
+    "pool, by file name as group": {"color": "#61a5c2", "marker": "s"},
+    "pool, by BLAKE2b": {"color": "#a9d6e5", "marker": "D"},
+    "in turn": {"color": "#b56576", "marker": "v"},
+    "at random": {"color": "#e88c7d", "marker": "^"},
+    "used longest ago": {"color": "#a9a9a9", "marker": "x"},
     "the link": {"color": "#cccccc", "linewidth": 4.0, "zorder": 0},
 }
 
@@ -93,6 +99,28 @@ def _roads(curves: dict[str, list[Row]]) -> None:
     _save("roads")
 
 
+def _affinity(rows: list[Row]) -> None:
+    """Hit rates over the size of all caches together, a panel for each way to cut content."""
+    panels: dict[str, list[Row]] = {}
+    for row in rows:
+        if row.at:
+            panels.setdefault(row.title.split(", ")[1], []).append(row)
+    if not panels:
+        return
+    _, places = plt.subplots(1, len(panels), figsize=(4.6 * len(panels), 3.4), sharey=True, squeeze=False)
+    for axes, (title, curve) in zip(places[0], panels.items(), strict=True):
+        for party in curve[0].values:
+            rates = [median(row.values[party]) for row in curve]
+            axes.plot([100 * row.at for row in curve], rates, label=party, markersize=4, **STYLES[party])
+        axes.set_title(title, fontsize=9, loc="left")
+        axes.set_xlabel("all caches together, % of all content")
+        axes.spines[["top", "right"]].set_visible(False)
+    places[0][0].set_ylabel("bytes found at the peer, %")
+    places[0][0].set_ylim(0, 100)
+    places[0][0].legend(frameon=False, fontsize=7, loc="lower right")
+    _save("affinity")
+
+
 def draw(results: Results) -> None:
     """Write every picture for which there are results."""
     FOLDER.mkdir(exist_ok=True)
@@ -100,6 +128,7 @@ def draw(results: Results) -> None:
     _beside("latency", rows_of(results, "echo")[:1] + rows_of(results, "messages"))
     _beside("handshake", rows_of(results, "handshake")[:2])
     _flatness([row for row in rows_of(results, "streams") if "1" in row.values])
+    _affinity(rows_of(results, "affinity"))
     roads = rows_of(results, ROADS)
     _roads(
         {

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 
+from benchmarks import affinity as pools
 from benchmarks import core
 from benchmarks.aead import aead_time
 from benchmarks.fairness import curves
@@ -316,6 +317,13 @@ def core_alone(plan: Plan) -> list[Row]:
     ]
 
 
+def affinity(plan: Plan) -> list[Row]:
+    """Whether a pool by content finds more in its peers' caches; and what a look-up takes."""
+    if not plan.takes_part("stt/asyncio"):
+        return []
+    return [*pools.hit_rates(runs=plan.runs(), quick=plan.quick), *pools.lookups(plan.amount(20_000, 500))]
+
+
 BENCHMARKS: dict[str, Callable[[Plan], list[Row]]] = {
     "core": core_alone,
     "bulk": bulk,
@@ -326,4 +334,5 @@ BENCHMARKS: dict[str, Callable[[Plan], list[Row]]] = {
     "streams": streams,
     "lossy": lossy,
     "fairness": fairness,
+    "affinity": affinity,
 }

@@ -8,6 +8,7 @@ from stt_anyio.errors import SessionClosedError, StreamClosedError, StreamResetE
 from stt_anyio.node import STTNode
 from stt_anyio.session import STTSession
 from stt_anyio.streams import ByteStream, MessageStream
+from stt_core.affinity import ContentAffinityPool, PoolStatistics, affinity_hash
 from stt_core.errors import (
     AuthenticationError,
     CloseReason,
@@ -18,6 +19,7 @@ from stt_core.errors import (
     ErrorCode,
     MessageTooLargeError,
     PeerBusyError,
+    PoolMissError,
     SendTimeoutError,
     StateError,
     StreamLimitError,
@@ -35,10 +37,13 @@ __all__ = [
     "ConnectError",
     "ConnectionRefusedError",
     "ConnectionTimeoutError",
+    "ContentAffinityPool",
     "ErrorCode",
     "MessageStream",
     "MessageTooLargeError",
     "PeerBusyError",
+    "PoolMissError",
+    "PoolStatistics",
     "RateLimits",
     "STTError",
     "STTNode",
@@ -51,6 +56,7 @@ __all__ = [
     "StreamLimitError",
     "StreamResetError",
     "VersionError",
+    "affinity_hash",
 ]
 
 logging.getLogger("stt").addHandler(logging.NullHandler())

@@ -1,20 +1,19 @@
 """Tasks of the node's own, and the application's callbacks.
 
-Rule: what an application registered can neither end the node nor outlive it: its exceptions are logged, and what is
-still running when the node stops gets a moment to finish and is cancelled then.
+Rule: what is still running when the node stops gets a moment to finish and is cancelled then.
 """
 
 from __future__ import annotations
 
 import asyncio
-import inspect
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 import anyio
 
 from stt_anyio.parking import on_trio
+from stt_backends.adapter.callbacks import BaseCallbacks
 
 logger = logging.getLogger("stt.node")
 
@@ -46,22 +45,12 @@ class _Running:
         self.done = anyio.Event()
 
 
-class Callbacks:
-    """Calls what the application registered, sync or async."""
+class Callbacks(BaseCallbacks):
+    """Runs asynchronous callbacks as tasks."""
 
     def __init__(self) -> None:
+        super().__init__()
         self._running: set[_Running] = set()
-
-    def tell(self, callbacks: Iterable[Callable[..., Any]], *details: Any) -> None:
-        """Call each with ``details``; those that return an awaitable go on in the background."""
-        for callback in tuple(callbacks):
-            try:
-                result = callback(*details)
-            except Exception:
-                logger.exception("a callback failed: %r", callback)
-                continue
-            if inspect.isawaitable(result):
-                self._start(callback, result)
 
     def _start(self, callback: Callable[..., Any], result: Awaitable[Any]) -> None:
         running = _Running()
@@ -82,9 +71,7 @@ class Callbacks:
             spawn(run)
         except RuntimeError:
             self._running.discard(running)
-            if inspect.iscoroutine(result):
-                result.close()
-            logger.warning("a callback was not run: the event loop is ending: %r", callback)
+            raise
 
     async def finish(self, patience: float) -> None:
         """Wait up to ``patience`` seconds for those still running (except the caller itself), then cancel them."""

@@ -1,34 +1,14 @@
-"""Where tasks wait for news: of a stream, of a session, of the node.
-
-Rule: news is never queued here. Whoever is woken looks again; whoever does anything between looking and parking says
-since when it waits, for what it did may have brought the very news.
-"""
+"""The parking lots of each event loop, see :mod:`stt_backends.adapter.parking`."""
 
 from __future__ import annotations
 
 import asyncio
 import sys
-from typing import Protocol
 
 import anyio
 import anyio.lowlevel
 
-
-class ParkingLot(Protocol):
-    """Tasks that wait for the same thing."""
-
-    @property
-    def wakes(self) -> int:
-        """How often there was news."""
-        ...
-
-    async def park(self, since: int | None = None) -> None:
-        """Until :meth:`wake_all`, or not at all where it was called since :attr:`wakes` was ``since``; a checkpoint."""
-        ...
-
-    def wake_all(self) -> None:
-        """End the wait of all that are parked."""
-        ...
+from stt_backends.adapter.parking import ParkingLot
 
 
 class AsyncioParkingLot:

@@ -8,31 +8,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from math import inf
-from typing import Protocol
 
 import anyio
 import anyio.lowlevel
 
-from stt_anyio.parking import on_trio
+from stt_anyio.parking import on_trio, parking_lot
+from stt_backends.adapter.pump import Pump, TaskPump
 from stt_backends.driver import Driver
 from stt_backends.udp import UdpSocket
-
-
-class Pump(Protocol):
-    """Drives one driver until its owner has had enough."""
-
-    async def run(self) -> None:
-        """Go on until ``finished()`` holds after a turn; whatever the driver raises comes out of here."""
-        ...
-
-    def submit(self) -> None:
-        """A command was given: let what it queued leave, at once or with what follows at its heels."""
-        ...
-
-    def wake(self) -> None:
-        """Take a turn soon, and ask whether it was the last."""
-        ...
 
 
 class AsyncioPump:
@@ -127,103 +110,51 @@ class AsyncioPump:
         self._turn()
 
 
-class AnyioPump:
-    """On every event loop that anyio knows: one task waits for the socket, another for commands in quick succession.
-
-    The first waits inside a cancel scope whose deadline is the next timer: a new scope for each datagram would cost
-    as much as the wait.
-    """
+class AnyioPump(TaskPump):
+    """On every event loop that anyio knows."""
 
     def __init__(self, driver: Driver, finished: Callable[[], bool]) -> None:
-        self._driver = driver
-        self._finished = finished
+        super().__init__(driver, finished, parking_lot(), anyio.current_time)
         self._socket = driver.socket
         self._wait_readable: Callable[[UdpSocket], Awaitable[None]] = anyio.wait_readable
         if on_trio():
             import trio  # noqa: PLC0415 - only there where it is the running library
 
             self._wait_readable = trio.lowlevel.wait_readable
-        self._scope: anyio.CancelScope | None = None
-        self._due = inf
-        self._settle = anyio.Event()
-        self._woken = False
-        self._failure: Exception | None = None
 
     async def run(self) -> None:
         """See :class:`Pump`."""
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(self._settle_all)
-            try:
-                while not await self._go_on():
-                    continue
-            finally:
-                self._scope = None
-                anyio.notify_closing(self._socket)
-            tasks.cancel_scope.cancel()
+        try:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self._settle_all)
+                try:
+                    while not await self._go_on():
+                        continue
+                finally:
+                    self._leave()
+                tasks.cancel_scope.cancel()
+        finally:
+            anyio.notify_closing(self._socket)  # the node closes it next, with no checkpoint between
         if self._failure is not None:
             raise self._failure  # here, so that no group is around it
 
     async def _go_on(self) -> bool:
         """Take turns until a timer is due or somebody wakes us; True when it is over."""
-        driver = self._driver
-        with anyio.CancelScope() as self._scope:
-            self._due = inf
-            while True:
-                self._woken = False
-                self._guard(driver.turn)
-                if self._failure is not None or self._finished():
-                    return True
-                self._plan(self._scope)
-                await (anyio.wait_writable(self._socket) if driver.blocked else self._wait_readable(self._socket))
+        with anyio.CancelScope() as scope:
+            self._enter(scope)
+            while not self._turn():
+                await (anyio.wait_writable if self._driver.blocked else self._wait_readable)(self._socket)
+            return True
         return False
 
-    def _plan(self, scope: anyio.CancelScope) -> None:
-        """A deadline that comes too early costs one look; moving it at each packet would cost one each."""
-        due = self._driver.next_timer()
-        if due is not None and due < self._due:
-            self._due = due
-            scope.deadline = anyio.current_time() + max(0.0, due - self._driver.clock())
-
-    def _guard(self, step: Callable[[], bool | None]) -> bool | None:
-        """Take a step; a failure ends the node, not whoever's call led to it."""
-        try:
-            return step()
-        except Exception as error:  # noqa: BLE001 - it comes out of run()
-            self._failure = error
-            self.wake()
-            return False
-
     async def _settle_all(self) -> None:
+        since = 0
         while True:
-            await self._settle.wait()
-            self._settle = anyio.Event()
+            await self._held.park(since)
+            since = self._held.wakes
             await anyio.lowlevel.checkpoint()
-            while self._guard(self._driver.settle):
+            while self._settle():
                 await anyio.lowlevel.checkpoint()
-            self._after_sending()
-
-    def submit(self) -> None:
-        """See :class:`Pump`."""
-        if self._guard(self._driver.submit):
-            self._settle.set()
-        else:
-            self._after_sending()
-
-    def _after_sending(self) -> None:
-        """What left may have brought the next timer nearer, or filled the socket."""
-        if self._scope is None:
-            return
-        if self._driver.blocked or self._finished():
-            self.wake()
-        else:
-            self._plan(self._scope)
-
-    def wake(self) -> None:
-        """See :class:`Pump`."""
-        if not self._woken:
-            self._woken = True
-            if self._scope is not None:
-                self._scope.cancel()
 
 
 def pump_for(driver: Driver, finished: Callable[[], bool]) -> Pump:

@@ -5,6 +5,7 @@ Rule: what is named here is the public interface, and stays where it is; the roo
 
 from __future__ import annotations
 
+from stt_core.affinity import ContentAffinityPool, PooledSession, PoolStatistics, ProviderSource, affinity_hash
 from stt_core.config import EndpointConfig
 from stt_core.crypto import Aead, Crypto
 from stt_core.endpoint import Endpoint
@@ -18,6 +19,7 @@ from stt_core.errors import (
     ErrorCode,
     MessageTooLargeError,
     PeerBusyError,
+    PoolMissError,
     SendTimeoutError,
     SessionClosedError,
     StateError,
@@ -80,6 +82,12 @@ __all__ = [
     "Transmit",
     "Role",
     "Suite",
+    # which session to ask for what
+    "ContentAffinityPool",
+    "PooledSession",
+    "PoolStatistics",
+    "ProviderSource",
+    "affinity_hash",
     # what an embedder provides
     "Aead",
     "Crypto",
@@ -120,6 +128,7 @@ __all__ = [
     "StreamResetError",
     "SendTimeoutError",
     "MessageTooLargeError",
+    "PoolMissError",
     "ErrorCode",
     "CloseReason",
 ]

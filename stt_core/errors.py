@@ -131,6 +131,18 @@ class MessageTooLargeError(STTError, ValueError):
     """A message is longer than ``max_message``, or a DATAGRAM longer than the path carries."""
 
 
+class PoolMissError(STTError, LookupError):
+    """No pooled session is near the content: connect to a peer that has it, and add that session.
+
+    ``providers`` are peers the DHT already knows to have announced ``content_hash``; empty where there is no DHT.
+    """
+
+    def __init__(self, message: str, *, content_hash: bytes = b"", providers: tuple[object, ...] = ()) -> None:
+        super().__init__(message)
+        self.content_hash = content_hash
+        self.providers = providers
+
+
 class Violation(Exception):  # noqa: N818 - not an error of the caller's: internal, see below
     """Private: what a parser of untrusted bytes raises, and a session catches in exactly one place.
 

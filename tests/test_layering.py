@@ -21,7 +21,7 @@ ROOMS = [
     *("protection", "handshake", "recovery", "streams"),
     *("paths", "keepalive", "closing", "datagrams", "budget", "acks", "control", "outbound", "migration", "channel"),
     *("statistics", "links", "context", "commands", "session", "agenda", "routes", "endpoint"),
-    "content",
+    *("affinity", "dht", "content"),
 ]
 """The rooms of the core, lowest first. A room imports only rooms that stand before it."""
 

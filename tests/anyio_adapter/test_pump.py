@@ -7,7 +7,8 @@ import anyio
 import pytest
 
 from stt_anyio.parking import AsyncioParkingLot, TrioParkingLot, on_trio, parking_lot
-from stt_anyio.pump import AnyioPump, AsyncioPump, Pump, pump_for
+from stt_anyio.pump import AnyioPump, AsyncioPump, pump_for
+from stt_backends.adapter.pump import Pump
 from stt_backends.driver import Driver
 from stt_backends.udp import UdpSocket
 from tests.anyio_adapter.net import LIMIT, two_sessions

@@ -1,0 +1,445 @@
+"""A node as an adapter holds it, but for the waits: settings, sessions, who connects, who was accepted, who is told.
+
+Rule: one task owns the socket. Applications' calls queue commands in the core and kick that task; it sends, and wakes
+them by events. A crashing callback or handler is logged and ends nothing but its own session.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import os
+import socket
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Any, ClassVar, Generic, TypeVar
+
+from stt_backends.adapter.building import NodeSettings, build_driver
+from stt_backends.adapter.callbacks import BaseCallbacks, ClosedCallback
+from stt_backends.adapter.errors import ErrorFamily
+from stt_backends.adapter.parking import ParkingLot
+from stt_backends.adapter.pump import Pump
+from stt_backends.adapter.session import OF_STREAMS, BaseSession
+from stt_backends.driver import Driver
+from stt_backends.udp import UdpSocket
+from stt_core.config import MAX_DATAGRAM
+from stt_core.endpoint import Endpoint
+from stt_core.errors import (
+    AuthenticationError,
+    CloseReason,
+    ConfigurationError,
+    ConnectError,
+    ErrorCode,
+    SessionClosedError,
+    StateError,
+    StreamResetError,
+    STTError,
+)
+from stt_core.events import AnyEvent, Event, HandshakeFailed, PeerRejected, SessionClosed, SessionEstablished
+from stt_core.session import Session
+from stt_core.types import RateLimits, SessionKey
+
+logger = logging.getLogger("stt.node")
+
+STOP_PATIENCE = 3.0
+"""Seconds ``stop`` gives the peers to acknowledge, before the socket closes anyway."""
+STOP_LINGER = 1.0
+"""Seconds of these it spends on getting acknowledged what was sent; a session's ``close`` is more patient."""
+CALLBACK_PATIENCE = 1.0
+"""Seconds it gives asynchronous callbacks that still run after that, before it cancels them."""
+
+SessionT = TypeVar("SessionT", bound=BaseSession[Any, Any])
+
+
+class Connecting(Generic[SessionT]):
+    """A ``connect`` under way: one of ``session`` and ``failure`` is there once ``done``."""
+
+    __slots__ = ("failure", "key", "news", "session")
+
+    def __init__(self, key: SessionKey, news: ParkingLot) -> None:
+        self.key = key
+        self.news = news
+        self.session: SessionT | None = None
+        self.failure: STTError | None = None
+
+    @property
+    def done(self) -> bool:
+        """Whether there is nothing more to wait for."""
+        return self.session is not None or self.failure is not None
+
+    def succeed(self, session: SessionT) -> None:
+        """The session was made."""
+        if not self.done:
+            self.session = session
+            self.news.wake_all()
+
+    def fail(self, error: STTError) -> None:
+        """It wasn't and won't be."""
+        if not self.done:
+            self.failure = error
+            self.news.wake_all()
+
+
+class BaseNode(ABC, Generic[SessionT]):
+    """A node that connects to others and is connected to, over one UDP socket.
+
+    Lead with ``async with STTNode(...) as node``; ``start`` and ``stop`` work outside of one too. Settings not listed
+    in the signature's first lines are :class:`~stt_core.config.EndpointConfig`'s and in its units.
+
+    :raises ConfigurationError: on ``start`` or entering, naming the setting, its value and what it may be.
+    """
+
+    errors: ClassVar[ErrorFamily]
+    """The adapter's."""
+
+    def __init__(
+        self,
+        node_id: bytes | None = None,
+        port: int = 0,
+        *,
+        shared_seed: bytes | None = None,
+        node_seed: bytes | None = None,
+        transport: str = "udp",
+        bind_address: str = "0.0.0.0",
+        reuse_port: bool = False,
+        recv_buffer_size: int | None = None,
+        send_buffer_size: int | None = None,
+        max_udp_payload: int | None = None,
+        keep_alive_interval: float = 10.0,
+        keep_alive_timeout: float = 30.0,
+        max_sessions: int = 1000,
+        rate_limits: RateLimits | None = RateLimits(),  # noqa: B008 - frozen
+        **settings: Any,
+    ) -> None:
+        self._settings = NodeSettings(
+            bind_address=bind_address,
+            port=port,
+            transport=transport,
+            reuse_port=reuse_port,
+            recv_buffer_size=recv_buffer_size,
+            send_buffer_size=send_buffer_size,
+            shared_seed=shared_seed,
+            endpoint={
+                "node_id": node_id,
+                # An identity of its own even where nobody asked for one: then the derived node id can be proved.
+                "node_seed": os.urandom(32) if node_seed is None else node_seed,
+                "max_udp_payload": MAX_DATAGRAM if max_udp_payload is None else max_udp_payload,
+                "keep_alive_interval": keep_alive_interval,
+                "keep_alive_timeout": keep_alive_timeout,
+                "max_sessions": max_sessions,
+                "rate_limits": rate_limits,
+                "stable_resets": not reuse_port,
+                **settings,
+            },
+        )
+        self._driver: Driver | None = None
+        self._socket: UdpSocket | None = None
+        self._pump: Pump | None = None
+        self._stopping = False
+        self._hurried = False
+        self._stopped = False
+        self._crash: BaseException | None = None
+        self._sessions: dict[SessionKey, SessionT] = {}
+        self._connecting: dict[SessionKey, Connecting[SessionT]] = {}
+        self._accepted: deque[SessionT] = deque()
+        self._news: ParkingLot | None = None
+        """Of sessions that arrive and of the end; there from the start on."""
+        self._callbacks = self._make_callbacks()
+
+    def __repr__(self) -> str:
+        where = f"{self.bind_address}:{self._socket.address[1]}" if self._socket else "not started"
+        return f"<{type(self).__name__} {where}, {len(self._sessions)} sessions>"
+
+    # --- what the adapter supplies
+
+    @abstractmethod
+    def make_parking_lot(self) -> ParkingLot:
+        """A new one, of the kind that parks best on the running event loop."""
+
+    @abstractmethod
+    def _make_callbacks(self) -> BaseCallbacks:
+        """What runs the application's callbacks."""
+
+    @abstractmethod
+    def _make_session(self, core: Session) -> SessionT:
+        """The application's side of ``core``."""
+
+    @abstractmethod
+    def _launch(self, driver: Driver) -> Pump:
+        """Make a pump for ``driver`` and run it in the background, later: its end, whatever it is, is for :meth:`_end`.
+
+        :raises RuntimeError: if no event loop is running.
+        """
+
+    # --- starting and stopping
+
+    def _start(self) -> None:
+        """Bind the socket and begin to serve.
+
+        :raises ConfigurationError: if a setting is wrong or there is no seed; ``OSError`` if the port is taken.
+        """
+        if self._driver is not None:
+            raise StateError("this node was started already; make a new one")
+        driver = build_driver(self._settings, self._on_event)
+        try:
+            self._news = self.make_parking_lot()
+            self._pump = self._launch(driver)
+        except BaseException:
+            driver.socket.close()
+            raise
+        self._driver, self._socket = driver, driver.socket
+
+    def _begin_stop(self) -> bool:
+        """Say goodbye to all peers and tell all who wait; False where there is nothing to stop."""
+        driver = self._driver
+        if driver is None:
+            return False
+        if not self._stopping:
+            self._stopping = True
+            driver.endpoint.close(ErrorCode.SHUTTING_DOWN, "the node is stopping", linger=STOP_LINGER)
+        self._wake_pump()
+        self._fail_connecting()
+        self._wake()
+        return True
+
+    def _hurry(self) -> None:
+        """Stop without waiting for the peers any longer."""
+        if self._driver is not None and not self._stopped:
+            self._driver.endpoint.close(ErrorCode.SHUTTING_DOWN, "the node is stopping")
+            self._hurried = True
+            self._wake_pump()
+
+    def _end(self, crash: Exception | None) -> None:
+        """The pump has ended. Nobody will move datagrams any more: let no one wait for what can't come."""
+        if crash is not None:
+            logger.error("the node failed and stops", exc_info=crash)
+            self._crash = crash
+        self._stopping = True
+        driver, sock = self._started()
+        sock.close()
+        try:
+            driver.endpoint.abandon("the node was stopped")
+            while (event := driver.endpoint.next_event()) is not None:
+                self._on_event(event)
+        finally:
+            self._stopped = True
+            self._fail_connecting()
+            self._wake()
+
+    def _raise_crash(self) -> None:
+        """Tell what the node failed of to whoever stops it, once."""
+        if self._crash is not None:
+            crash, self._crash = self._crash, None
+            raise crash
+
+    def _is_finished(self) -> bool:
+        """Whether nothing is left to be moved: asked after each turn."""
+        return self._stopping and (self._hurried or (self._driver is not None and self._driver.endpoint.idle))
+
+    def kick(self) -> None:
+        """Let what a command has queued leave: at once, or with what follows at its heels."""
+        driver = self._driver
+        if self._pump is not None and driver is not None and driver.has_work and not driver.join():
+            self._pump.submit()
+
+    def _wake_pump(self) -> None:
+        if self._pump is not None:
+            self._pump.wake()
+
+    def _wake(self) -> None:
+        if self._news is not None:
+            self._news.wake_all()
+
+    def _started(self) -> tuple[Driver, UdpSocket]:
+        if self._driver is None or self._socket is None:
+            raise StateError("the node isn't started")
+        return self._driver, self._socket
+
+    # --- what it is
+
+    @property
+    def bind_address(self) -> str:
+        """The address the node was told to listen at."""
+        return self._settings.bind_address
+
+    @property
+    def port(self) -> int:
+        """The UDP port bound, also where 0 asked for any.
+
+        :raises StateError: before the node is started.
+        """
+        return int(self.address[1])
+
+    @property
+    def address(self) -> tuple[Any, ...]:
+        """The bound address.
+
+        :raises StateError: before the node is started.
+        """
+        return self._started()[1].address
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """The sans-IO core under this node, for looking at; commands to it go unnoticed until :meth:`kick`."""
+        return self._started()[0].endpoint
+
+    def get_active_sessions(self) -> list[SessionT]:
+        """All sessions that are established."""
+        return [session for session in self._sessions.values() if session.alive]
+
+    def statistics(self) -> dict[str, int]:
+        """Counters by name: datagrams, sessions, refusals, resets."""
+        return self.endpoint.statistics()
+
+    # --- connecting
+
+    def _begin_connect(
+        self, address: tuple[Any, ...], peer_node_id: bytes | None, peer_key: bytes | None, timeout: float | None
+    ) -> Connecting[SessionT]:
+        """Ask for a session with the node at the numeric ``address``; :meth:`_end_connect` must follow."""
+        driver, sock = self._started()
+        address = sock.canonical(address)
+        if self._stopping:
+            raise StateError("the node is stopped") from self._crash
+        with self.errors.translated:
+            key = driver.endpoint.connect(
+                address, now=driver.clock(), peer_node_id=peer_node_id, peer_key=peer_key, timeout=timeout
+            )
+        connecting = self._connecting[key] = Connecting(key, self.make_parking_lot())
+        self.kick()
+        return connecting
+
+    def _give_up(self, connecting: Connecting[SessionT]) -> None:
+        """Nobody wants this session any more, whether or not it has been made in the meantime."""
+        if connecting.session is not None:
+            connecting.session.core.close()
+        elif connecting.failure is None:
+            self.endpoint.session(connecting.key).close()
+        self.kick()
+
+    def _end_connect(self, connecting: Connecting[SessionT]) -> None:
+        del self._connecting[connecting.key]
+
+    def _connected(self, connecting: Connecting[SessionT]) -> SessionT:
+        """What a ``connect`` that is done returns or raises."""
+        if connecting.session is None:
+            raise self.errors.translate(connecting.failure or SessionClosedError("the node was stopped"))
+        return connecting.session
+
+    def _fail_connecting(self) -> None:
+        for connecting in self._connecting.values():
+            connecting.fail(SessionClosedError("the node was stopped"))
+
+    def _pick(self, host: str, found: Iterable[tuple[int, int, int, str, tuple[Any, ...]]]) -> tuple[Any, ...]:
+        """Of what a host's name resolved to, the address this node's socket reaches best."""
+        prefer = socket.AF_INET6 if ":" in self.bind_address else socket.AF_INET
+        addresses = [(family, tuple(address)) for family, _, _, _, address in found]
+        if not addresses:
+            raise ConnectError(f"can't resolve {host!r}: there is no address")
+        return next((address for family, address in addresses if family == prefer), addresses[0][1])
+
+    # --- accepting
+
+    def _next_accepted(self) -> SessionT | None:
+        """The next session a peer made with us, None where none waits; raises when none will."""
+        if self._accepted:
+            return self._accepted.popleft()
+        self._started()
+        if self._stopping:
+            raise StateError("the node is stopped") from self._crash
+        return None
+
+    def _handler_failed(self, session: SessionT, error: Exception) -> None:
+        if _is_the_peers_doing(error):
+            logger.info("%r ended under its handler: %s", session, error)
+        else:
+            logger.error("the handler of %r failed", session, exc_info=error)
+
+    # --- telling
+
+    def on_session_closed(self, callback: ClosedCallback) -> None:
+        """Call ``callback(session_id, reason)`` for each session that ends, and for each peer that fails to
+        authenticate (reason ``auth_failure``, an empty id). Sync or async; its exceptions are logged."""
+        self._callbacks.on_closed.append(callback)
+
+    def on_session_established(self, callback: Callable[[SessionT], Any]) -> None:
+        """Call ``callback(session)`` for each session that is made, by either side. Sync or async."""
+        self._callbacks.on_established.append(callback)
+
+    # --- events
+
+    def _on_event(self, event: AnyEvent) -> None:
+        if isinstance(event, OF_STREAMS):
+            concerned = self._sessions.get(event.session_key)
+            if concerned is not None:
+                concerned.handle_event(event)
+        elif isinstance(event, SessionEstablished):
+            self._on_new_session(event)
+        elif isinstance(event, HandshakeFailed):
+            connecting = self._connecting.get(event.session_key)
+            if connecting is not None:
+                connecting.fail(event.error)
+        elif isinstance(event, PeerRejected):
+            logger.warning("refused a peer at %s: %s", event.path.address, event.error)
+            if isinstance(event.error, AuthenticationError):
+                self._callbacks.tell_closed(b"", str(CloseReason.AUTH_FAILURE))
+        elif isinstance(event, Event):
+            session = self._sessions.get(event.session_key)
+            if session is None:
+                return
+            session.handle_event(event)
+            if isinstance(event, SessionClosed):
+                del self._sessions[event.session_key]
+                logger.info("%r closed: %s (%s)", session, event.reason, event.message)
+                self._callbacks.tell_closed(event.session_id, str(event.reason))
+
+    def _on_new_session(self, event: SessionEstablished) -> None:
+        session = self._make_session(self.endpoint.session(event.session_key))
+        self._sessions[event.session_key] = session
+        logger.info("%r established with %s", session, event.path.address)
+        if not event.initiated:
+            self._arrive(session)
+        elif (connecting := self._connecting.get(event.session_key)) is not None:
+            connecting.succeed(session)
+        self._callbacks.tell_established(session)
+
+    def _arrive(self, session: SessionT) -> None:
+        if len(self._accepted) >= self.endpoint.config.max_sessions:
+            # A node that never accepts must not collect what has long ended; there can't be as many alive.
+            self._accepted = deque(waiting for waiting in self._accepted if waiting.alive)
+        self._accepted.append(session)
+        self._wake()
+
+
+def checked_address(address: object) -> tuple[Any, ...]:
+    """``address``, if it looks like one.
+
+    :raises ConfigurationError: if it doesn't.
+    """
+    if isinstance(address, tuple | list) and len(address) in (2, 4):
+        host, port, *_ = address
+        if isinstance(host, str) and isinstance(port, int):
+            return tuple(address)
+    raise ConfigurationError(f"peer_address is {address!r}, expected (host, port): a string and a number")
+
+
+def is_numeric(host: str) -> bool:
+    """Whether ``host`` is an address already, and no name."""
+    try:
+        ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return False
+    return True
+
+
+def unresolved(host: str, error: OSError) -> ConnectError:
+    """What ``connect`` raises where ``host`` is a name that nobody knows."""
+    return ConnectError(f"can't resolve {host!r}: {error.strerror or error}")
+
+
+def _is_the_peers_doing(error: BaseException) -> bool:
+    """Whether a handler ended because its peer went away or reset a stream, in whatever groups that came."""
+    if isinstance(error, BaseExceptionGroup):
+        return all(map(_is_the_peers_doing, error.exceptions))
+    return isinstance(error, SessionClosedError | StreamResetError)

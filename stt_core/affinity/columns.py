@@ -1,0 +1,96 @@
+"""Points of 64 bits, and the nearest of them by XOR or by Hamming distance, all of them at once.
+
+The points lie on their side: one integer for each bit of a point, and bit ``i`` of that integer is of point ``i``. So
+one ``&`` asks a thousand points a question, in 50 ns. By XOR a search is the walk down a binary trie: keep those that
+agree in the highest bit if there are any, then in the next. By Hamming distance all distances are counted at once, in
+binary digits that lie on their side too, by carry-save adders (Harley and Seal's population count).
+
+Rule: a slot is a small integer that belongs to one point until it is given back.
+"""
+
+from __future__ import annotations
+
+from itertools import compress
+from typing import Final
+
+PREFIX_BITS: Final = 32
+BITS: Final = 64
+_PLACES: Final = tuple(1 << place for place in reversed(range(BITS)))
+
+
+class Columns:
+    """Points by slot. A set of slots is an integer with those bits set, as ``everyone`` is."""
+
+    __slots__ = ("_columns", "_free", "everyone")
+
+    def __init__(self) -> None:
+        self._columns = [0] * BITS
+        self._free: list[int] = []
+        self.everyone = 0
+
+    def add(self, point: int) -> int:
+        """Take in a point; its slot."""
+        slot = self._free.pop() if self._free else self.everyone.bit_length()
+        self.everyone |= 1 << slot
+        self._flip(slot, point)
+        return slot
+
+    def move(self, slot: int, before: int, after: int) -> None:
+        """The point in ``slot`` is another now."""
+        self._flip(slot, before ^ after)
+
+    def remove(self, slot: int, point: int) -> None:
+        """Give the slot back."""
+        self._flip(slot, point)
+        self.everyone ^= 1 << slot
+        self._free.append(slot)
+        if not self.everyone:
+            self._free.clear()  # so that slots are as few as the points that are there
+
+    def nearest_xor(self, target: int, among: int) -> int:
+        """The slot whose point has the least XOR with ``target``, of those in the set ``among``, which isn't empty."""
+        for place, column in zip(_PLACES, self._columns, strict=True):
+            near = among & column if target & place else among & ~column
+            if near:
+                among = near
+                if not near & (near - 1):
+                    break
+        return (among & -among).bit_length() - 1
+
+    def nearest_hamming(self, target: int, among: int) -> int:
+        """The slot that differs from ``target`` in the fewest of the first 32 bits; by XOR where several do."""
+        everyone = self.everyone
+        columns = zip(_PLACES[:PREFIX_BITS], self._columns, strict=False)
+        planes = [column ^ everyone if target & place else column for place, column in columns]
+        for digit in reversed(_count(planes)):
+            fewer = among & ~digit
+            if fewer:
+                among = fewer
+        return self.nearest_xor(target, among)
+
+    def _flip(self, slot: int, difference: int) -> None:
+        mask = 1 << slot
+        for index in compress(range(BITS), map(difference.__and__, _PLACES)):
+            self._columns[index] ^= mask
+
+
+def _count(planes: list[int]) -> list[int]:
+    """How many of ``planes`` have each bit set: the binary digits of all these numbers, lowest digit first."""
+    digits = []
+    while planes:
+        carries = []
+        while len(planes) > 2:
+            threes = iter(planes)
+            sums = planes[len(planes) - len(planes) % 3 :]
+            for a, b, c in zip(threes, threes, threes, strict=False):
+                either = a ^ b
+                sums.append(either ^ c)
+                carries.append(a & b | either & c)
+            planes = sums
+        if len(planes) == 2:
+            a, b = planes
+            planes = [a ^ b]
+            carries.append(a & b)
+        digits.append(planes[0])
+        planes = carries
+    return digits
