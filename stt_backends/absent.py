@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NoReturn
 
 from stt_backends.udp_address import Address
+from stt_core.errors import ConfigurationError
 
 
 class AbsentSocket:
@@ -23,6 +24,16 @@ class AbsentSocket:
     def fileno(self) -> int:
         """No descriptor: -1."""
         return -1
+
+    def canonical(self, address: tuple[Any, ...]) -> NoReturn:
+        """Nobody is reached this way.
+
+        :raises ConfigurationError: always.
+        """
+        raise ConfigurationError(
+            f"the address is {address!r}, expected a URL such as ws://{address[0]}:{address[1]}/: "
+            "this node has no UDP socket (its transport is 'websocket')"
+        )
 
     def receive(self) -> None:
         """Nothing waits."""

@@ -56,7 +56,7 @@ class Driver:
     ) -> None:
         self.endpoint = endpoint
         self.socket = socket
-        self.hub = hub
+        self.hub = Hub(endpoint) if hub is None else hub
         self.clock = clock
         self._on_event = on_event
         self._blocked: Transmit | None = None
@@ -76,14 +76,13 @@ class Driver:
     def next_timer(self) -> float | None:
         """When :meth:`turn` is due whatever the socket does, monotonic seconds; None for never."""
         due = self.endpoint.next_timer()
-        if self.hub is None or self.hub.due is None:
-            return due
-        return self.hub.due if due is None or self.hub.due < due else due
+        of_hub = self.hub.due
+        return due if of_hub is None or (due is not None and due < of_hub) else of_hub
 
     @property
     def idle(self) -> bool:
         """Whether nothing is alive and nothing waits to be sent, farewells of connections included."""
-        return self.endpoint.idle and (self.hub is None or self.hub.idle)
+        return self.endpoint.idle and self.hub.idle
 
     def turn(self) -> None:
         """Read what there is (bounded), act on timers, deliver events, send."""
@@ -94,11 +93,11 @@ class Driver:
             if due is None or due > now:
                 self._receive(now)
             else:
-                if self.hub is not None and now - due > OVERSLEPT:
+                if now - due > OVERSLEPT:
                     self.hub.receive_all(now)
                 self._receive(now, READS_BEFORE_TIMERS)
                 self.endpoint.handle_timer(now)
-            if self.hub is not None:
+            if self.hub.due is not None:
                 self.hub.handle_timers(now)
             self._deliver()
             if self._blocked is not None or self.endpoint.wants_to_send:
@@ -106,14 +105,12 @@ class Driver:
         finally:
             self._turning = False
 
-    def turn_of(self, source: Source, *, writable: bool = False) -> None:
+    def turn_of(self, source: Source, writable: bool = False) -> None:
         """A connection or the listener is readable, or ``writable``: do what :meth:`turn` does for the UDP socket."""
-        hub = self.hub
-        assert hub is not None  # nobody else has sources
         now = self.clock()
         self._turning = True
         try:
-            hub.turn(source, now, writable=writable)
+            self.hub.turn(source, now, writable=writable)
             due = self.endpoint.next_timer()
             if due is not None and due <= now:
                 self.endpoint.handle_timer(now)
@@ -136,20 +133,25 @@ class Driver:
             if transmit is None:
                 if self.socket.too_big:
                     self._tell_too_big(now)  # what was in them is to be sent again, and nobody else would ask for it
-                elif hub is not None and hub.dirty:
+                elif hub.dirty:
                     hub.flush(now)
                 elif endpoint.has_events:
                     self._deliver()  # what the application says to them leaves, too
                 else:
                     break
-            elif hub is not None and transmit.path.transport == "websocket":
+            elif transmit.path.transport == "websocket":
                 hub.send(transmit)
             elif not send(transmit.data, transmit.segment_size, transmit.path.address, transmit.ecn):  # type: ignore[arg-type]
                 self._blocked = transmit
                 break
             transmit = poll(now)
-        if hub is not None and hub.dirty:
+        if hub.dirty:
             hub.flush(now)
+
+    def close(self) -> None:
+        """Close the socket, the connections and the listener, at once. Nobody may wait for them any more."""
+        self.socket.close()
+        self.hub.close(self.clock())
 
     def _tell_too_big(self, now: float) -> None:
         refused, self.socket.too_big = self.socket.too_big, []
@@ -236,7 +238,7 @@ class Driver:
     def _deliver(self) -> None:
         next_event = self.endpoint.next_event
         while (event := next_event()) is not None:
-            if self.hub is not None and type(event) is PathReleased:
+            if event.__class__ is PathReleased:
                 self.hub.release(event.path, self.clock())
             self._on_event(event)
 

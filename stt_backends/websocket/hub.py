@@ -89,7 +89,7 @@ class Hub:
         self._tls = tls
         self._path = path
         self._origins = allowed_origins
-        self._scratch = Scratch()
+        self._scratch: Scratch | None = None
         self._serials = count(1)
         self._links: dict[Path, Link] = {}
         """Those the core may know of."""
@@ -100,6 +100,11 @@ class Hub:
         self._strangers: dict[Path, float] = {}
         """Accepted ones that serve no session yet, and how long they may stay so."""
         self._waiters: dict[Path, Callable[[Link], None]] = {}
+
+    def _shared_scratch(self) -> Scratch:
+        if self._scratch is None:
+            self._scratch = Scratch()
+        return self._scratch
 
     @property
     def idle(self) -> bool:
@@ -116,13 +121,21 @@ class Hub:
 
     def connect(self, target: Target, deadline: float, on_settled: Callable[[Link], None]) -> Link:
         """Begin to connect; ``on_settled(link)`` once it is open, or over: then its ``failure`` says why."""
-        link = Link.connect(target, next(self._serials), self._scratch, deadline)
+        link = Link.connect(target, next(self._serials), self._shared_scratch(), deadline)
         if link.stage is Stage.OVER:
             on_settled(link)
             return link
         self._waiters[link.path] = on_settled
         self._add(link)
         return link
+
+    def abandon(self, link: Link) -> None:
+        """Whoever wanted this connection has gone, and no session is on it."""
+        self._waiters.pop(link.path, None)
+        self._links.pop(link.path, None)
+        link.abort("nobody waits for it any more")
+        self._timed.discard(link)
+        self.dirty.discard(link)
 
     # --- what happened
 
@@ -152,7 +165,7 @@ class Hub:
         path = Path("websocket", (*address[:2], next(self._serials)))
         upgrade = ServerUpgrade(self._path, self._origins)
         try:
-            link = Link.accept(sock, path, self._scratch, now + FIRST_WORD, upgrade, self._tls)
+            link = Link.accept(sock, path, self._shared_scratch(), now + FIRST_WORD, upgrade, self._tls)
         except OSError as error:
             logger.debug("a connection from %s was over before it began: %s", address[0], error)
             sock.close()
@@ -163,9 +176,14 @@ class Hub:
 
     def _add(self, link: Link) -> None:
         self._links[link.path] = link
+        link.on_end = self._unwatch
         if self.watcher is not None:
             self.watcher.watch(link)
         self._plan(link)
+
+    def _unwatch(self, link: Link) -> None:
+        if self.watcher is not None:
+            self.watcher.unwatch(link)
 
     def _no_stranger(self, path: Path) -> None:
         if self._strangers.pop(path, None) is not None and self.listener is not None:

@@ -11,7 +11,7 @@ import errno
 import os
 import socket
 import ssl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Final
@@ -82,7 +82,7 @@ class Link:
 
     __slots__ = (
         "_framing", "_scratch", "_server", "_target", "_tls", "_tunnel", "_upgrade", "_wire", "deadline", "failure",
-        "full", "path", "stage", "trouble",
+        "full", "on_end", "path", "stage", "trouble",
     )  # fmt: skip
 
     def __init__(self, wire: Wire, path: Path, scratch: Scratch, deadline: float, *, client: bool) -> None:
@@ -96,6 +96,8 @@ class Link:
         """Why it is closing or over."""
         self.full = False
         """Whether the core was told that this takes nothing for now; for whoever tells it."""
+        self.on_end: Callable[[Link], None] | None = None
+        """Called when it is over, right before its socket is closed: nobody may wait for a descriptor that is gone."""
         self._wire = wire
         self._scratch = scratch
         self._framing = Framing(client=client)
@@ -154,6 +156,11 @@ class Link:
     def wants_write(self) -> bool:
         """Whether to call :meth:`write` once the socket is writable."""
         return self.stage is Stage.CONNECTING or self._wire.wants_write
+
+    @property
+    def over(self) -> bool:
+        """Whether its socket is closed."""
+        return self.stage is Stage.OVER
 
     @property
     def unsent(self) -> int:
@@ -352,6 +359,8 @@ class Link:
         self.stage = Stage.OVER
         self.trouble = reason
         self.deadline = None
+        if self.on_end is not None:
+            self.on_end(self)
         self._wire.close()
 
     def _explain(self, target: Target, reason: str, number: int) -> ConnectError:
