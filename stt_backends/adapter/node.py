@@ -122,14 +122,11 @@ class BaseNode(ABC, Generic[SessionT]):
         self._driver: Driver | None = None
         self._socket: UdpSocket | AbsentSocket | None = None
         self._pump: Pump | None = None
-        self._stopping = False
-        self._hurried = False
-        self._stopped = False
+        self._stopping = self._hurried = self._stopped = False
         self._crash: BaseException | None = None
         self._sessions: dict[SessionKey, SessionT] = {}
         self._connecting: dict[SessionKey, Connecting[SessionT]] = {}
-        self._opening: set[Connecting[SessionT]] = set()
-        """Those whose connection isn't open yet."""
+        self._opening: set[Connecting[SessionT]] = set()  # those whose connection isn't open yet
         self._accepted: deque[SessionT] = deque()
         self._news: ParkingLot | None = None
         """Of sessions that arrive and of the end; there from the start on."""
@@ -204,8 +201,9 @@ class BaseNode(ABC, Generic[SessionT]):
             logger.error("the node failed and stops", exc_info=crash)
             self._crash = crash
         self._stopping = True
-        driver, _ = self._started()
-        driver.close()
+        driver, sock = self._started()
+        sock.close()
+        driver.hub.close(driver.clock())
         try:
             driver.endpoint.abandon("the node was stopped")
             while (event := driver.endpoint.next_event()) is not None:
