@@ -8,6 +8,7 @@ from stt_anyio.errors import SessionClosedError, StreamClosedError, StreamResetE
 from stt_anyio.node import STTNode
 from stt_anyio.session import STTSession
 from stt_anyio.streams import ByteStream, MessageStream
+from stt_backends.adapter.broadcast import Delivery, Outcome
 from stt_core.affinity import ContentAffinityPool, PoolStatistics, affinity_hash
 from stt_core.errors import (
     AuthenticationError,
@@ -38,9 +39,11 @@ __all__ = [
     "ConnectionRefusedError",
     "ConnectionTimeoutError",
     "ContentAffinityPool",
+    "Delivery",
     "ErrorCode",
     "MessageStream",
     "MessageTooLargeError",
+    "Outcome",
     "PeerBusyError",
     "PoolMissError",
     "PoolStatistics",

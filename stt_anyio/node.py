@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Generator
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterable
+from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
@@ -15,7 +16,9 @@ from stt_anyio.callbacks import Callbacks, spawn
 from stt_anyio.errors import ERRORS
 from stt_anyio.parking import parking_lot
 from stt_anyio.pump import pump_for
+from stt_anyio.reconnecting import Reconnecting
 from stt_anyio.session import STTSession
+from stt_backends.adapter.broadcast import Broadcast, Delivery
 from stt_backends.adapter.connecting import Destination, Found, unresolved
 from stt_backends.adapter.node import (
     CALLBACK_PATIENCE,
@@ -24,7 +27,9 @@ from stt_backends.adapter.node import (
 )
 from stt_backends.adapter.parking import ParkingLot
 from stt_backends.adapter.pump import Pump
+from stt_backends.adapter.session import BaseSession
 from stt_backends.driver import Driver
+from stt_core.backoff import FIRST_DELAY, MAX_DELAY
 from stt_core.errors import StateError
 from stt_core.session import Session
 
@@ -114,6 +119,17 @@ class STTNode(BaseNode[STTSession]):
             await self._callbacks.finish(CALLBACK_PATIENCE)
         self._raise_crash()
 
+    async def sleep_unless_stopped(self, seconds: float) -> None:
+        """Wait so long, or until the node is stopped.
+
+        :raises StateError: before the node is started.
+        """
+        self._started()
+        with anyio.move_on_after(seconds):
+            while not self._stopping:
+                await self._parked()
+        await anyio.lowlevel.checkpoint()
+
     async def _wait_stopped(self) -> None:
         while not self._stopped and self._news is not None:
             await self._news.park()
@@ -163,6 +179,27 @@ class STTNode(BaseNode[STTSession]):
         except OSError as error:
             raise unresolved(destination.host, error) from error
 
+    def reconnecting(
+        self,
+        peer_address: tuple[Any, ...] | str,
+        peer_node_id: bytes | None = None,
+        *,
+        peer_key: bytes | None = None,
+        timeout: float | None = None,
+        first_delay: float = FIRST_DELAY,
+        max_delay: float = MAX_DELAY,
+    ) -> Reconnecting:
+        """Sessions with one peer, each made when the last is over: ``async for session in node.reconnecting(…)``.
+
+        Where connecting fails it is tried again after ``first_delay`` seconds, doubled up to ``max_delay`` and lessened
+        by up to a half at random. Iterating raises ``AuthenticationError`` and ``VersionError`` at once, and ends when
+        the node stops. A session that is still open when the loop comes round again is closed.
+
+        :raises ConfigurationError: unless 0 < ``first_delay`` <= ``max_delay``.
+        """
+        connect = partial(self.connect, peer_address, peer_node_id, peer_key=peer_key, timeout=timeout)
+        return Reconnecting(self, connect, peer_address, first_delay, max_delay)
+
     # --- accepting
 
     async def accept(self) -> STTSession:
@@ -207,6 +244,40 @@ class STTNode(BaseNode[STTSession]):
             task_status.started()
             async for session in self.incoming():
                 tasks.start_soon(self._handle, handler, session)
+
+    # --- to many
+
+    async def send_to_all(self, data: bytes, stream_id: int = 1, *, policy: str = "drop") -> dict[bytes, Delivery]:
+        """Send one message to every active session, on its shared stream ``stream_id``; a result by session id.
+
+        Each session has a queue of its own (256 messages, 4 MiB) for what its peer has no room for. Where that is full,
+        ``policy`` says what becomes of the message there: ``"drop"``, ``"close"`` the session, or ``"wait"`` for room.
+
+        :raises ConfigurationError: on another ``policy``.
+        """
+        await anyio.lowlevel.checkpoint()
+        return await self._deliver(self._broadcast(None, data, stream_id, policy))
+
+    async def send_to_sessions(
+        self, session_ids: Iterable[bytes], data: bytes, stream_id: int = 1, *, policy: str = "drop"
+    ) -> dict[bytes, Delivery]:
+        """:meth:`send_to_all`, to the sessions with these ids; one that isn't active has the result ``failed``."""
+        await anyio.lowlevel.checkpoint()
+        return await self._deliver(self._broadcast(session_ids, data, stream_id, policy))
+
+    async def _deliver(self, broadcast: Broadcast) -> dict[bytes, Delivery]:
+        if broadcast.waiting:
+            async with anyio.create_task_group() as tasks:
+                for session in broadcast.waiting:
+                    tasks.start_soon(self._deliver_to, broadcast, session)
+        return broadcast.results
+
+    async def _deliver_to(self, broadcast: Broadcast, session: BaseSession[Any, Any]) -> None:
+        news = session.get_stream(broadcast.stream_id).news
+        since = news.wakes
+        while not broadcast.try_session(session):
+            await news.park(since)
+            since = news.wakes
 
     async def _handle(self, handler: Callable[[STTSession], Awaitable[Any]], session: STTSession) -> None:
         try:

@@ -16,6 +16,8 @@ class AbsentSocket:
 
     receive_buffer = 212_992
     dont_fragment = True
+    holding = drained = False
+    reads = 0
 
     def __init__(self, address: Address) -> None:
         self.address = address
@@ -35,7 +37,7 @@ class AbsentSocket:
             "this node has no UDP socket (its transport is 'websocket')"
         )
 
-    def receive(self) -> None:
+    def receive(self, most: int = 1) -> None:
         """Nothing waits."""
 
     def receive_error(self) -> None:

@@ -13,7 +13,7 @@ import weakref
 from collections.abc import Callable
 
 from stt_backends.absent import AbsentSocket
-from stt_backends.udp import UdpSocket
+from stt_backends.udp import MAX_BATCH, MAX_SEGMENTS, UdpSocket
 from stt_backends.websocket.hub import Hub, Source
 from stt_core.endpoint import Endpoint
 from stt_core.events import AnyEvent, PathReleased
@@ -29,6 +29,9 @@ the other side, which is late as well; many sessions that do so keep two busy ma
 MOST_BYTES = 512 * 1024
 OVERSLEPT = 1.0
 """Seconds a timer is late by where this process was kept from running: then all connections are read first."""
+MOST_SENT = 4 * MAX_BATCH
+"""Bytes in one batch of a session, which leaves by several system calls: much of what a batch costs it costs once."""
+MOST_SEGMENTS = 4 * MAX_SEGMENTS
 COALESCE = 100e-6
 """Seconds within which a command counts as following the last one, and waits for more of its kind."""
 MOST_PASSES = 16
@@ -127,7 +130,7 @@ class Driver:
         send = self.socket.send
         poll = endpoint.poll_transmit
         now = self.clock()
-        transmit = self._blocked or poll(now)
+        transmit = self._blocked or poll(now, MOST_SEGMENTS, MOST_SENT)
         self._blocked = None
         while True:
             if transmit is None:
@@ -144,7 +147,7 @@ class Driver:
             elif not send(transmit.data, transmit.segment_size, transmit.path.address, transmit.ecn):  # type: ignore[arg-type]
                 self._blocked = transmit
                 break
-            transmit = poll(now)
+            transmit = poll(now, MOST_SEGMENTS, MOST_SENT)
         if hub.dirty:
             hub.flush(now)
 
@@ -214,25 +217,28 @@ class Driver:
 
         With ``most``, up to as often, but no more than :data:`MOST_BYTES`.
         """
-        receive = self.socket.receive
+        socket = self.socket
         endpoint = self.endpoint
         count = 0
+        allowed = most or self._reads
         room = MOST_BYTES
-        while count < (most or self._reads) and room > 0:
-            got = receive()
+        while (count < allowed and room > 0) or socket.holding:
+            got = socket.receive(allowed - count)
             if got is None:
                 break
-            count += 1
+            count += socket.reads
             data, segment_size, address, ecn = got
             room -= len(data)
             path = self._last_path
             if address != path.address:
                 path = self._last_path = Path("udp", address)
             endpoint.receive_datagrams(data, segment_size, path, now, ecn)
+            if socket.drained:
+                break
         else:
             count *= 2
         self._reads = min(max(count, 1), MOST_READS)
-        while (refused := self.socket.receive_error()) is not None:
+        while (refused := socket.receive_error()) is not None:
             endpoint.receive_unreachable(Path("udp", refused), now)
 
     def _deliver(self) -> None:

@@ -1,8 +1,8 @@
 """A non-blocking UDP socket that moves datagrams by the batch.
 
 Rule: nothing here waits, resolves names or retries for ever. A ready socket means: call :meth:`UdpSocket.receive` until
-it says None (or a bounded number of times), then :meth:`UdpSocket.receive_error` until it says None; otherwise the
-system keeps reporting the socket ready.
+it says None (or a bounded number of times, and while it is ``holding``), then :meth:`UdpSocket.receive_error` until it
+says None; otherwise the system keeps reporting the socket ready.
 
 One system call carries up to 64 equal-sized datagrams each way where Linux offers it (UDP_SEGMENT since 4.18, UDP_GRO
 since 5.0): from Python that is ten times the throughput of one datagram per call, and more. Everywhere else, and where
@@ -21,6 +21,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
 
+from stt_backends.heap import keep_heap
 from stt_backends.udp_address import Address, canonical, for_ipv6, resolve_numeric
 from stt_backends.udp_errors import SEGMENTATION_ERRNOS, VERDICTS, Verdict, is_refusal
 from stt_core.errors import ConfigurationError
@@ -56,6 +57,10 @@ _MSG_TRUNC = int(socket.MSG_TRUNC)  # an IntFlag takes 4 µs to say no
 _CONTROL_SPACE = 3 * socket.CMSG_SPACE(4) if hasattr(socket, "CMSG_SPACE") else 0
 _ERROR_SPACE = 512
 
+_LARGEST = 65_536
+"""Room for any datagram or batch of such that one system call brings."""
+_GATHERED = 4 * _LARGEST
+"""Bytes that :meth:`UdpSocket.receive` gathers before the last call's, where large ones come."""
 _MAX_TOO_BIG = 16
 """Refused sizes kept until they are asked for."""
 _MAX_REFUSED = 16
@@ -63,6 +68,9 @@ _MAX_REFUSED = 16
 _ATTEMPTS = 64
 # What one call may throw away before it gives way to the caller's loop. A flood of empty datagrams, or of ICMP
 # messages, must not keep it here; the socket stays ready, so the next call goes on.
+
+_Read = tuple[int, int, int, Address, int]
+"""Where it begins and ends in the buffer, the size of its datagrams, where they came from, their ECN codepoint."""
 
 _warned: set[str] = set()
 
@@ -92,6 +100,7 @@ class UdpSocket:
         "_deaf",
         "_ecn",
         "_errors_pending",
+        "_held",
         "_ipv6",
         "_read",
         "_refused",
@@ -105,7 +114,9 @@ class UdpSocket:
         "address",
         "discarded",
         "dont_fragment",
+        "drained",
         "losses",
+        "reads",
         "receive_buffer",
         "send_buffer",
         "too_big",
@@ -132,8 +143,8 @@ class UdpSocket:
         self.address: Address = canonical(sock.getsockname())
         """Where the socket is bound, with the real port."""
         self.receive_buffer = _grant_buffer(sock, socket.SO_RCVBUF, recv_buffer_size, "rmem_max")
-        """Bytes the system lets wait in the socket. On Linux each datagram counts with its bookkeeping, about the next
-        power of two of its size, and this is twice what was asked for on that account."""
+        """Bytes the system lets wait in the socket. On Linux each datagram counts with its bookkeeping, and this is
+        twice what was asked for on that account."""
         self.send_buffer = _grant_buffer(sock, socket.SO_SNDBUF, send_buffer_size, "wmem_max")
         """Likewise, for what waits to leave."""
         self.discarded = 0
@@ -150,15 +161,19 @@ class UdpSocket:
         self._deaf = False
         self._refused: list[Address] = []
         self._report_errors = report_errors and _enable_error_queue(sock)
-        buffer = bytearray(65536)
-        self._view = memoryview(buffer)
-        self._read: Callable[[], tuple[int, list[tuple[int, int, bytes]], int, Any]]
+        self._view = memoryview(bytearray(_LARGEST))
+        self.reads = 0
+        """System calls that brought what :meth:`receive` returned last."""
+        self.drained = False
+        """Whether it found then that nothing more waits."""
+        self._held: _Read | None = None  # of another kind than what was read before it
+        self._read: Callable[[memoryview], tuple[int, list[tuple[int, int, bytes]], int, Any]]
         # Marks cost a look at each batch; on the loopback nobody sets them.
         marks = not _is_loopback(self.address) and _enable_marks(sock)
         if (offload and _enable(sock, _SOL_UDP, _UDP_GRO)) or marks:
-            self._read = functools.partial(sock.recvmsg_into, [buffer], _CONTROL_SPACE)
+            self._read = functools.partial(_read_with_news, sock)
         else:
-            self._read = functools.partial(_read_one, sock, buffer)
+            self._read = functools.partial(_read_one, sock)
         # The largest datagram for which segmentation is tried. A datagram too large for one route says nothing about
         # smaller ones, so this shrinks step by step, and is 0 when segmentation as such doesn't work.
         self._segment_limit = MAX_BATCH if offload and _LINUX else 0
@@ -166,8 +181,7 @@ class UdpSocket:
         self._control_size = 0
         self._sendmsg = sock.sendmsg if hasattr(sock, "sendmsg") else None
         self._sendto = sock.sendto
-        # What is left of a batch of which a part has already gone: (the caller's bytes, first byte not sent).
-        self._rest: tuple[bytes, int] | None = None
+        self._rest: tuple[bytes, int] | None = None  # a batch of which a part has gone, and its first byte not sent
 
     def __enter__(self) -> Self:
         return self
@@ -208,18 +222,56 @@ class UdpSocket:
             raise ConfigurationError("the peer's address: the port is 0, expected 1 to 65535")
         return found
 
-    def receive(self) -> tuple[memoryview, int, Address, int] | None:
-        """What one system call brings: ``(data, segment_size, address, ecn)``, or None if nothing waits.
+    def receive(self, most: int = 1) -> tuple[memoryview, int, Address, int] | None:
+        """What is next: ``(data, segment_size, address, ecn)``, or None if nothing waits.
 
         ``data`` holds one datagram, or several of ``segment_size`` bytes back to back (the last may be shorter), all
-        from ``address`` and with the same ECN codepoint, 0 to 3 (RFC 3168 section 5). It is valid until the next call:
+        from ``address`` and with the same ECN codepoint, 0 to 3 (RFC 3168 section 5). Up to ``most`` system calls bring
+        it; the first datagram of another kind ends it, and is what the next call begins with. It is valid until then:
         the buffer is used again.
 
         :raises OSError: only for what must be our own mistake, such as a closed socket.
         """
+        found, self._held = self._held, None
+        if found is None:
+            found = self._read_at(0)
+            if found is None:
+                return None
+        start, stop, segment_size, address, ecn = found
+        self.reads, self.drained = 1, False
+        if most > 1 and stop - start > _LARGEST // 2 and len(self._view) == _LARGEST:
+            self._make_room(stop)
+        while self.reads < most and len(self._view) - stop >= _LARGEST and not (stop - start) % segment_size:
+            found = self._read_at(stop)
+            if found is None:
+                self.drained = True
+                break
+            self.reads += 1
+            if found[2:] != (segment_size, address, ecn):
+                self._held = found
+                break
+            stop = found[1]
+        return self._view[start:stop], segment_size, address, ecn
+
+    @property
+    def holding(self) -> bool:
+        """Whether :meth:`receive` has read more than it returned: call it again, the system won't say so."""
+        return self._held is not None
+
+    def _make_room(self, size: int) -> None:
+        """Have a buffer in which several large reads can be gathered, with the ``size`` bytes that this one has."""
+        keep_heap()
+        buffer = bytearray(_GATHERED + _LARGEST)
+        buffer[:size] = self._view[:size]
+        self._view = memoryview(buffer)
+
+    def _read_at(self, start: int) -> _Read | None:
+        """What one system call brings, into the buffer from ``start`` on, where there must be :data:`_LARGEST` bytes
+        left; None if nothing waits."""
+        view = self._view[start:]
         for _ in range(_ATTEMPTS):
             try:
-                size, control, flags, address = self._read()
+                size, control, flags, address = self._read(view)
             except BlockingIOError:
                 return None
             except OSError as error:
@@ -232,7 +284,7 @@ class UdpSocket:
             if self._ipv6:
                 address = canonical(address)
             segment_size, ecn = _ancillary(control, size) if control else (size, 0)
-            return self._view[:size], segment_size, address, ecn
+            return start, start + size, segment_size, address, ecn
         return None
 
     def send(self, data: bytes, segment_size: int, address: Address, ecn: int = 0) -> bool:
@@ -341,6 +393,8 @@ class UdpSocket:
             self._set_deaf(False)
 
     def _send_pieces(self, data: bytes, segment_size: int, target: tuple[Any, ...]) -> bool:
+        if len(data) > MAX_BATCH:
+            keep_heap()
         rest, self._rest = self._rest, None
         start = rest[1] if rest is not None and rest[0] is data else 0
         limit = self._segment_limit
@@ -393,7 +447,12 @@ class UdpSocket:
         )
 
 
-def _read_one(sock: socket.socket, buffer: bytearray) -> tuple[int, list[tuple[int, int, bytes]], int, Any]:
+def _read_with_news(sock: socket.socket, buffer: memoryview) -> tuple[int, list[tuple[int, int, bytes]], int, Any]:
+    """One datagram, or as many as UDP_GRO put together, and what the system has to say of it."""
+    return sock.recvmsg_into([buffer], _CONTROL_SPACE)
+
+
+def _read_one(sock: socket.socket, buffer: memoryview) -> tuple[int, list[tuple[int, int, bytes]], int, Any]:
     """One datagram in the shape of ``recvmsg_into``; the buffer is larger than any, so none is cut short."""
     size, address = sock.recvfrom_into(buffer)
     return size, [], 0, address

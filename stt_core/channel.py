@@ -22,7 +22,7 @@ from stt_core.crypto import Crypto
 from stt_core.datagrams import DATAGRAM_OVERHEAD, Datagrams
 from stt_core.errors import MessageTooLargeError
 from stt_core.events import AnyEvent, DatagramsReadable
-from stt_core.frames import ACK_HEADER, DATA_HEADER, FrameType, pack_data
+from stt_core.frames import ACK_HEADER, DATA_HEADER, DATA_OVERHEAD, FrameType, pack_data
 from stt_core.handshake import HandshakeResult
 from stt_core.keepalive import KeepAlive
 from stt_core.keys import CidMask, SessionSecrets, cid_mask
@@ -36,11 +36,12 @@ from stt_core.recovery.ecn import EcnCounts
 from stt_core.recovery.loss import Outcome
 from stt_core.rtt import GRANULARITY
 from stt_core.streams import STREAM_FRAMES, StreamMap
+from stt_core.streams.receive import Chunk
 from stt_core.timers import Timers
 from stt_core.types import Entropy, Observer, Path, Role, SessionKey, Transmit
 
 LONE: Final = MAX_DATAGRAM // 2
-"""Bytes above which a packet has no room for another in its batch."""
+"""Bytes above which a datagram takes a system call by itself, so that a small one costs as much as a full one."""
 WORTH_SEARCHING: Final = 10 * MIN_DATAGRAM
 """Bytes of one stream that must wait before a session looks for larger datagrams: one that hardly speaks needs none."""
 LEAST_INTERVAL: Final = 1.0
@@ -194,14 +195,15 @@ class Channel:
         half = None
         stream_id = -1
         expected = 0
-        chunks: list[bytes] = []
+        chunks: list[Chunk] = []
         eliciting = len(plains)
         for plain in plains:
             if plain and plain[0] == _DATA and len(plain) > _DATA_SIZE:
                 _, sid, offset, length = unpack(plain)
                 if length + _DATA_SIZE == len(plain):
+                    chunk = plain[_DATA_SIZE:] if length <= LARGE else memoryview(plain)[_DATA_SIZE:]
                     if sid == stream_id and offset == expected:
-                        chunks.append(plain[_DATA_SIZE:])
+                        chunks.append(chunk)
                         expected += length
                         continue
                     if half is not None:
@@ -209,7 +211,7 @@ class Channel:
                     half = self.streams.fast(sid)
                     if half is not None and half.expected == offset:
                         stream_id = sid
-                        chunks = [plain[_DATA_SIZE:]]
+                        chunks = [chunk]
                         expected = offset + length
                         continue
                     half = None
@@ -224,14 +226,15 @@ class Channel:
         return eliciting
 
     def _take_columns(self, plains: list[bytes], now: float) -> bool:
-        """Take in a run that is nothing but one stream's next bytes, without a loop; False where it is anything else.
+        """Take in a run that is nothing but one stream's next bytes, without a loop; False where it is anything else,
+        and where copies cost more than a loop.
 
         The packets of a run are equally long: they were the segments of one batch.
         """
         head, count = plains[0], len(plains)
         size = len(head)
         body = size - _DATA_SIZE
-        if body <= 0 or len(plains[-1]) != size or head[0] != _DATA:
+        if not 0 < body <= LARGE or len(plains[-1]) != size or head[0] != _DATA:
             return False
         _, stream_id, start, _ = DATA_HEADER.unpack_from(head)
         half = self.streams.fast(stream_id)
@@ -415,8 +418,11 @@ class Channel:
     def _has_work(self) -> bool:
         return self._outgoing.wants_to_send or bool(self.control.queue or self.datagrams.outgoing)
 
-    def poll(self, now: float, max_segments: int) -> Transmit | None:
-        """The next batch, or None where there is nothing to say or nothing may be said now."""
+    def poll(self, now: float, max_segments: int, max_bytes: int) -> Transmit | None:
+        """The next batch, or None where there is nothing to say or nothing may be said now.
+
+        It has at most ``max_segments`` datagrams, and ``max_bytes`` if that is room for one.
+        """
         paths = self.paths
         if paths.busy and (transmit := self.migration.poll(now)) is not None:
             return transmit
@@ -427,14 +433,17 @@ class Channel:
             return self.outbound.seal_mtu_probe(now)
         size = recovery.mtu.size
         if self._probes or self._has_work:
-            limit = self.outbound.allowance(size, max_segments, self._probes, now)
+            most = 1 if recovery.reliable else min(max_segments, max(max_bytes // size, 1))
+            limit = self.outbound.allowance(size, most, self._probes, now)
+            if limit and size > LONE and not recovery.reliable:
+                limit = self._without_rest(limit, size)
         else:
             limit = 0
             self.outbound.limited = False
         if not limit and not self.acks.due:
             return None
         if limit and self._outgoing.wants_to_send and not (self._probes or self.control or self.datagrams.outgoing):
-            transmit = self._poll_one(size - OVERHEAD, now)
+            transmit = self._poll_one(size - OVERHEAD, now, full=limit == 1)
             if transmit is not None:
                 return transmit
         batch = Batch(size - OVERHEAD, limit or 1)
@@ -450,12 +459,23 @@ class Channel:
             self.acks.on_sent(batch.records[0][1])
         return self.outbound.seal(batch.plains, batch.records, self.paths.active, now)
 
-    def _poll_one(self, room: int, now: float) -> Transmit | None:
-        """A packet that leaves by itself, without a batch: all that there is to say, or as large as a batch can be.
-        None where it is no such case."""
+    def _without_rest(self, limit: int, size: int) -> int:
+        """Of ``limit`` large packets, those that the stream whose turn it is fills.
+
+        What is left of a write leaves with the next one, or when the ACK has come that is due for the two packets
+        under way: applications write round numbers of bytes, and to send the odd rest of each would cost a quarter of
+        all packets. Nothing waits for a delayed ACK, nor on any but the shortest paths: no others carry such packets.
+        """
+        if self.recovery.packets_in_flight < 2 or self._probes or self.control or self.datagrams.outgoing:
+            return limit
+        return self._outgoing.whole_packets(size - OVERHEAD - DATA_OVERHEAD, limit)
+
+    def _poll_one(self, room: int, now: float, *, full: bool) -> Transmit | None:
+        """A packet that leaves by itself, without a batch: all that there is to say, or with ``full`` as much as fits
+        where only one packet may leave. None where it is no such case."""
         acks = self.acks
         head = acks.frame(now) if acks.pending else b""
-        taken = self._outgoing.take_one(room - len(head), full=room > LONE)
+        taken = self._outgoing.take_one(room - len(head), full=full)
         if taken is None:
             return None
         frame, token = taken

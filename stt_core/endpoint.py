@@ -12,15 +12,13 @@ on what the network sent.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from dataclasses import fields
-from functools import lru_cache
 from itertools import count, groupby
-from struct import Struct
 
 from stt_core.agenda import Agenda
 from stt_core.budget import RemoteBudget
-from stt_core.config import EndpointConfig, check_bytes, check_seconds
+from stt_core.config import MAX_DATAGRAM, EndpointConfig, check_bytes, check_seconds
 from stt_core.context import Context
 from stt_core.crypto import Crypto
 from stt_core.errors import ErrorCode, StateError
@@ -33,6 +31,7 @@ from stt_core.packet import LARGE, HandshakeType
 from stt_core.parameters import TransportParameters
 from stt_core.recovery.reliable import BOUNDLESS
 from stt_core.routes import Routes
+from stt_core.segments import columns
 from stt_core.session import Session
 from stt_core.state import SessionState
 from stt_core.statistics import EndpointStatistics
@@ -46,12 +45,6 @@ TIMERS_AT_ONCE = 128
 for an answer, the answers may lie unread: to probe for all of them first would be to be later still."""
 
 _FOR_RESPONDER = (HandshakeType.HELLO, HandshakeType.AUTH_PROOF)
-
-
-@lru_cache(maxsize=64)
-def _columns(segment: int) -> tuple[Struct, Struct]:
-    """How to cut a batch of equal protected packets: (first byte + cid, wire number) and (header, ciphertext)."""
-    return Struct(f">9sI{segment - 13}x"), Struct(f">13s{segment - 13}s")
 
 
 class Endpoint:
@@ -254,9 +247,7 @@ class Endpoint:
             self.receive_datagram(buffer[start : start + segment_size], path, now, ecn)
 
     def _receive_columns(self, buffer: memoryview, segment: int, path: Path, now: float, ecn: int) -> None:
-        by_head, by_body = _columns(segment)
-        names, wires = zip(*by_head.iter_unpack(buffer), strict=True)
-        aads, ciphertexts = zip(*by_body.iter_unpack(buffer), strict=True)
+        names, wires, aads, ciphertexts = columns(buffer, segment)
         start = 0
         if names.count(names[0]) == len(names):
             self._receive_run(names[0], wires, aads, ciphertexts, path, now, ecn)
@@ -270,8 +261,8 @@ class Endpoint:
         self,
         name: bytes,
         wires: tuple[int, ...],
-        aads: tuple[bytes, ...],
-        ciphertexts: tuple[bytes, ...],
+        aads: Sequence[bytes],
+        ciphertexts: Sequence[bytes | memoryview],
         path: Path,
         now: float,
         ecn: int,
@@ -433,10 +424,12 @@ class Endpoint:
         self._departed.clear()
         return None
 
-    def poll_transmit(self, now: float, max_segments: int = 64) -> Transmit | None:
-        """The next datagrams to send, at most ``max_segments`` of them; None once there are none.
+    def poll_transmit(self, now: float, max_segments: int = 64, max_bytes: int = MAX_DATAGRAM) -> Transmit | None:
+        """The next datagrams to send, at most ``max_segments`` of them and ``max_bytes`` in all (one may always be
+        there); None once there are none.
 
-        Sessions take turns, a batch each.
+        Sessions take turns, a batch each. A system call takes no more than the defaults; more are for who sends by
+        several, since a batch costs less for each of its datagrams the more there are.
         """
         if self._replies:
             self._counters.sent += 1
@@ -447,7 +440,7 @@ class Endpoint:
             if session is None:  # forgotten since it asked
                 ready.popleft()
                 continue
-            transmit = session.poll_transmit(now, max_segments)
+            transmit = session.poll_transmit(now, max_segments, max_bytes)
             if transmit is None or not session.wants_to_send:
                 ready.popleft()
                 session.queued = False

@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import Final
 
 from stt_core.budget import SMALL, WHOLE, RemoteBudget, part_at_once, truesize
-from stt_core.config import MAX_DATAGRAM
 from stt_core.control import Control
 from stt_core.frames import KeepAlive
 from stt_core.keys import CidMask
@@ -82,12 +81,10 @@ class Outbound:
             self._part = WHOLE
             self._timers.cancel(Timer.PACING)
 
-    def allowance(self, size: int, max_segments: int, probes: int, now: float) -> int:
-        """How many packets of ``size`` bytes may leave now: cwnd, the remote's buffer, pacing, one system call.
-
-        ``probes`` of them may whatever the window says.
+    def allowance(self, size: int, most: int, probes: int, now: float) -> int:
+        """How many packets of ``size`` bytes, of the ``most`` that a batch holds, may leave now: by cwnd, the remote's
+        buffer and pacing. ``probes`` of them may whatever the window says.
         """
-        most = min(max_segments, MAX_DATAGRAM // size)
         cost = truesize(size) * self._part // WHOLE
         window = (self.recovery.congestion.cwnd - self.recovery.bytes_in_flight) // size
         room = most

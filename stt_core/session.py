@@ -248,7 +248,7 @@ class Session(Commands):
         self,
         wires: Sequence[int],
         aads: Sequence[bytes],
-        ciphertexts: Sequence[bytes],
+        ciphertexts: Sequence[bytes | memoryview],
         cid: CidMask,
         path: Path,
         now: float,
@@ -428,7 +428,7 @@ class Session(Commands):
 
     # --- what leaves
 
-    def poll_transmit(self, now: float, max_segments: int) -> Transmit | None:
+    def poll_transmit(self, now: float, max_segments: int, max_bytes: int) -> Transmit | None:
         """The next batch for one path, or None."""
         if self._initiator is not None:
             data = self._initiator.poll_transmit(now)
@@ -442,7 +442,7 @@ class Session(Commands):
         if channel.protection.spent:
             self._fail(ErrorCode.AEAD_LIMIT, "it lets no new keys come, and ours may seal no more", now)
         if self._farewell is None:
-            transmit = channel.poll(now, max_segments)
+            transmit = channel.poll(now, max_segments, max_bytes)
             self._timers.set(Timer.KEYS, channel.protection.previous_until)
             return transmit
         if not self._farewell.wants_to_send or channel.paths.lost:

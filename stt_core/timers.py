@@ -33,26 +33,28 @@ class Timers:
     A list rather than a dict: as small as it gets for a session that idles, and its minimum is one call.
     """
 
-    __slots__ = ("_deadlines",)
+    __slots__ = ("at",)
 
     def __init__(self) -> None:
-        self._deadlines = [inf] * len(_ALL)
+        self.at = [inf] * len(_ALL)
+        """The deadlines, indexed by :class:`Timer`; infinite where unset. What moves a timer with each packet may set
+        it right here."""
 
     def set(self, timer: Timer, at: float) -> None:
         """Let ``timer`` expire at ``at``, whatever it was set to."""
-        self._deadlines[timer] = at
+        self.at[timer] = at
 
     def cancel(self, timer: Timer) -> None:
         """Unset ``timer``; nothing where it isn't set."""
-        self._deadlines[timer] = inf
+        self.at[timer] = inf
 
     def clear(self) -> None:
         """Unset all."""
-        self._deadlines = [inf] * len(_ALL)
+        self.at = [inf] * len(_ALL)
 
     def get(self, timer: Timer) -> float | None:
         """The deadline of ``timer``; None where it isn't set."""
-        at = self._deadlines[timer]
+        at = self.at[timer]
         return None if at == inf else at
 
     def __getitem__(self, timer: Timer) -> float:
@@ -60,22 +62,22 @@ class Timers:
 
         :raises KeyError: where it isn't set.
         """
-        at = self._deadlines[timer]
+        at = self.at[timer]
         if at == inf:
             raise KeyError(timer)
         return at
 
     def __contains__(self, timer: Timer) -> bool:
-        return self._deadlines[timer] != inf
+        return self.at[timer] != inf
 
     def next(self) -> float | None:
         """The earliest deadline; None where none is set."""
-        at = min(self._deadlines)
+        at = min(self.at)
         return None if at == inf else at
 
     def expired(self, now: float) -> list[Timer]:
         """Unset and return the timers due at ``now``, the one that was due first at the head."""
-        deadlines = self._deadlines
+        deadlines = self.at
         if min(deadlines) > now:
             return []
         due = [timer for timer in _ALL if deadlines[timer] <= now]
@@ -85,5 +87,5 @@ class Timers:
         return due
 
     def __repr__(self) -> str:
-        armed = ", ".join(f"{timer.name}={self._deadlines[timer]:.6f}" for timer in _ALL if timer in self)
+        armed = ", ".join(f"{timer.name}={self.at[timer]:.6f}" for timer in _ALL if timer in self)
         return f"Timers({armed})"

@@ -60,9 +60,9 @@ class Path(NamedTuple):
 class Transmit(NamedTuple):
     """What to send next: equal-sized datagrams back to back for one path (the last may be shorter).
 
-    ``data`` is at most 65,472 bytes; ``segment_size`` is the size of each datagram in it, in bytes; ``ecn`` is the
-    codepoint their IP headers should bear, 0 to 3 (RFC 3168 section 5). On a reliable path ``data`` is one datagram,
-    which is one message.
+    ``data`` is at most as long as was asked for, 65,472 bytes by default; ``segment_size`` is the size of each datagram
+    in it, in bytes; ``ecn`` is the codepoint their IP headers should bear, 0 to 3 (RFC 3168 section 5). On a reliable
+    path ``data`` is one datagram, which is one message.
     """
 
     data: bytes

@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parent.parent
 ROOMS = [
     *("errors", "types", "events", "config", "state"),
     *("ranges", "rtt", "timers", "backoff"),
-    *("packet", "parameters", "frames", "packing"),
+    *("packet", "segments", "parameters", "frames", "packing"),
     *("crypto", "cpace", "keys", "cids"),
     *("protection", "handshake", "recovery", "streams"),
     *("paths", "keepalive", "closing", "datagrams", "budget", "acks", "control", "outbound", "migration", "channel"),

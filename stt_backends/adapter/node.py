@@ -12,10 +12,11 @@ import socket
 import ssl
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Collection, Hashable
+from collections.abc import Callable, Collection, Hashable, Iterable
 from typing import Any, ClassVar, Generic, TypeVar
 
 from stt_backends.absent import AbsentSocket
+from stt_backends.adapter.broadcast import Broadcast, SlowPolicy
 from stt_backends.adapter.building import NodeSettings, build_driver
 from stt_backends.adapter.callbacks import BaseCallbacks, ClosedCallback
 from stt_backends.adapter.connecting import Connecting, Destination, Found, destination_of
@@ -23,6 +24,7 @@ from stt_backends.adapter.errors import ErrorFamily
 from stt_backends.adapter.parking import ParkingLot
 from stt_backends.adapter.pump import Pump
 from stt_backends.adapter.session import OF_STREAMS, BaseSession
+from stt_backends.adapter.stream import as_message
 from stt_backends.driver import Driver
 from stt_backends.udp import UdpSocket
 from stt_backends.websocket.link import Link, Target
@@ -31,6 +33,7 @@ from stt_core.endpoint import Endpoint
 from stt_core.errors import (
     AuthenticationError,
     CloseReason,
+    ConfigurationError,
     ConnectError,
     ErrorCode,
     SessionClosedError,
@@ -250,6 +253,11 @@ class BaseNode(ABC, Generic[SessionT]):
         return self._settings.bind_address
 
     @property
+    def stopping(self) -> bool:
+        """Whether the node is being stopped, or was."""
+        return self._stopping
+
+    @property
     def port(self) -> int:
         """The port bound, also where 0 asked for any; UDP's and WebSocket's are the same.
 
@@ -397,6 +405,28 @@ class BaseNode(ABC, Generic[SessionT]):
             logger.info("%r ended under its handler: %s", session, error)
         else:
             logger.error("the handler of %r failed", session, exc_info=error)
+
+    # --- to many
+
+    def _broadcast(self, session_ids: Iterable[bytes] | None, data: bytes, stream_id: int, policy: str) -> Broadcast:
+        """Send to those of these sessions that take it at once; None for all that are active."""
+        self._started()
+        try:
+            slow = SlowPolicy(policy)
+        except ValueError:
+            raise ConfigurationError(f"policy is {policy!r}, expected one of {', '.join(SlowPolicy)}") from None
+        message = as_message(data)
+        active = self.get_active_sessions()
+        if session_ids is None:
+            return Broadcast(active, message, stream_id, slow)
+        by_id = {session.session_id: session for session in active}
+        wanted = list(dict.fromkeys(session_ids))
+        known = [by_id[session_id] for session_id in wanted if session_id in by_id]
+        broadcast = Broadcast(known, message, stream_id, slow)
+        for session_id in wanted:
+            if session_id not in by_id:
+                broadcast.unknown(session_id, SessionClosedError(f"no session {session_id.hex()} is active"))
+        return broadcast
 
     # --- telling
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar
 
+from stt_backends.adapter.broadcast import Outbox
 from stt_backends.adapter.errors import ErrorFamily
 from stt_backends.adapter.parking import ParkingLot
 from stt_backends.adapter.stream import BaseByteStream, BaseMessageStream
-from stt_core.errors import CloseReason, ErrorCode
+from stt_core.errors import CloseReason, ErrorCode, StateError
 from stt_core.events import (
     DatagramsReadable,
     Event,
@@ -137,6 +138,17 @@ class BaseSession(Generic[MessageT, ByteT]):
         :raises KeyError: if there is none.
         """
         return self._streams[stream_id]
+
+    def outbox(self, stream_id: int) -> Outbox:
+        """What is broadcast on the shared stream ``stream_id``, which is opened where it isn't open.
+
+        :raises STTError: if the session is over, or the stream was closed or carries bytes.
+        """
+        self.raise_if_over()
+        stream = self._streams.get(stream_id) or self.open_stream(stream_id=stream_id)
+        if not isinstance(stream, self._message_stream):
+            raise StateError(f"stream {stream_id} carries bytes: only messages can be broadcast")
+        return stream.outbox
 
     def _add(self, stream_id: int, mode: StreamMode, purpose: str, priority: int) -> MessageT | ByteT:
         kind = self._byte_stream if mode is StreamMode.BYTES else self._message_stream

@@ -9,10 +9,11 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
+from stt_backends.adapter.broadcast import Outbox
 from stt_backends.adapter.errors import ErrorFamily
 from stt_backends.adapter.parking import ParkingLot
 from stt_core.errors import ErrorCode, SendTimeoutError, StreamClosedError, StreamError, StreamResetError, STTError
-from stt_core.events import Event, StreamAcknowledged, StreamReadable, StreamStopped
+from stt_core.events import Event, StreamAcknowledged, StreamReadable, StreamStopped, StreamWritable
 from stt_core.state import SendState
 from stt_core.types import StreamMode
 
@@ -68,6 +69,11 @@ class BaseStream:
         elif isinstance(event, StreamStopped):
             self._stopped_by = event.code
         self._news.wake_all()
+
+    @property
+    def news(self) -> ParkingLot:
+        """Where those wait who want to hear of this stream."""
+        return self._news
 
     def wake(self) -> None:
         """Let every wait on this stream look again."""
@@ -218,6 +224,28 @@ class BaseStream:
 
 class BaseMessageStream(BaseStream):
     """A stream of messages."""
+
+    _outbox: Outbox | None = None
+
+    @property
+    def outbox(self) -> Outbox:
+        """What is broadcast on this stream and waits for room."""
+        if self._outbox is None:
+            self._outbox = Outbox(self)
+        return self._outbox
+
+    def handle_event(self, event: Event) -> None:
+        """Note what the core reports about this stream, and wake those who wait for it."""
+        super().handle_event(event)
+        if self._outbox is not None and isinstance(event, StreamWritable | StreamStopped):
+            self._outbox.handle_writable()
+
+    def try_send(self, message: bytes) -> bool:
+        """Send one message if there is room for it now; False, and nothing of it is sent, where there isn't.
+
+        :raises STTError: as ``send`` does, where there never will be.
+        """
+        return self._offer(message) is None
 
     def _give(self, data: bytes | memoryview) -> bytes | memoryview | None:
         return None if self._core.send_message(self.stream_id, data) else data

@@ -52,19 +52,15 @@ class Cubic(LossBased):
         """Up to when time has been counted, or left out."""
 
     def on_restart(self, now: float) -> None:
-        """Nothing was in flight, so the time since then moves nothing."""
-        self._rest(now)
+        """Time in which the window wasn't used is no part of the curve's (RFC 9438 section 5.8)."""
+        if self._epoch is not None:
+            self._epoch += now - self._alive_at
+        self._alive_at = now
 
     def set_datagram_size(self, size: int) -> None:
         """The curve is drawn in datagrams, so another size begins another one."""
         super().set_datagram_size(size)
         self._epoch = None
-
-    def _rest(self, now: float) -> None:
-        """Time in which the window wasn't used is no part of the curve's (RFC 9438 section 5.8)."""
-        if self._epoch is not None:
-            self._epoch += now - self._alive_at
-        self._alive_at = now
 
     def _avoid(self, size: int, now: float) -> None:
         """RFC 9438 sections 4.2 to 4.5, for a whole batch at once.

@@ -147,7 +147,7 @@ class Recovery:
     @property
     def pto(self) -> float:
         """The probe timeout in seconds, without backoff: the unit in which closing and key retirement wait."""
-        return self.rtt.pto_base(self.max_ack_delay)
+        return self.rtt.pto + self.max_ack_delay
 
     # Sending.
 
@@ -216,9 +216,12 @@ class Recovery:
 
         :raises Violation: OPTIMISTIC_ACK, for a number that was never sent; nothing has changed then.
         """
-        relevant = self._relevant(ranges)
+        first, largest = ranges[0]
+        previous_largest = self._largest_acked
+        relevant = ranges
+        if len(ranges) > 1 or largest > self.largest_sent or (self._skipped and self._skipped[-1] >= first):
+            relevant = self._relevant(ranges)
         outcome = Outcome()
-        previous_largest, largest = self._largest_acked, ranges[0][1]
         acked = self._take(relevant, outcome)
         if self._suspects:
             self._forgive(ranges, now)
@@ -230,12 +233,15 @@ class Recovery:
             _, last, sent_at, size, _ = acked[-1]
             if last == largest and size:
                 latest = now - sent_at
-                self.rtt.update(latest, min(ack_delay, self.max_ack_delay), now)
+                self.rtt.update(latest, ack_delay if ack_delay < self.max_ack_delay else self.max_ack_delay, now)
                 self.congestion.on_rtt(latest, self.rtt.smoothed, sent_at, now)
         if self.ecn is not None and largest > previous_largest and not self.reliable:
             self._check_marks(self.ecn, acked, ecn, now)
         # Losses before growth, as in RFC 9002 A.7: what arrives along with news of a loss must not grow the window.
-        self._detect_lost(now, outcome, ranges, previous_largest)
+        if self._records:
+            self._detect_lost(now, outcome, ranges, previous_largest)
+        else:
+            self._loss_time = None
         self._credit(acked, now, app_limited, outcome)
         mtu = self.mtu
         if self._mtu_probe >= 0 or now >= mtu.resume_at or (mtu.size > BASE and (outcome.lost or mtu.suspicious)):
@@ -265,6 +271,12 @@ class Recovery:
     def _take(self, ranges: Sequence[AckRange], outcome: Outcome) -> list[Record]:
         """Take what ``ranges`` cover out of the records, splitting runs where a range ends inside."""
         records = self._records
+        range_first, range_last = ranges[0]
+        if records and range_first <= records[0][0] and records[-1][1] <= range_last:  # all, as of a lone packet
+            self._records = []
+            for first, last, _, _, content in records:
+                outcome.acked.append((last - first + 1, content))
+            return records
         acked: list[Record] = []
         kept: list[Record] = []
         index = 0
@@ -444,7 +456,11 @@ class Recovery:
             return self._loss_time
         if not self._records:
             return None
-        base = max(self.pto, RELIABLE_PTO) if self.reliable else self.pto
+        base = self.rtt.pto + self.max_ack_delay
+        if not (self.pto_count or self.reliable):
+            return self._last_sent_at + base
+        if self.reliable:
+            base = max(base, RELIABLE_PTO)
         at = self._last_sent_at + min(base * (1 << min(self.pto_count, 30)), max(self.max_pto, base))
         return None if self.reliable and at > self._watch_until else at
 

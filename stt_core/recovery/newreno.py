@@ -30,9 +30,6 @@ class NewReno(LossBased):
             self._credit -= self.cwnd
             self.cwnd += self._size
 
-    def _rest(self, now: float) -> None:
-        """Nothing to note."""
-
     def _reduced(self) -> int:
         self._credit = 0
         return int(self.cwnd * LOSS_REDUCTION)

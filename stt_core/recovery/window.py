@@ -44,15 +44,11 @@ class LossBased(ABC):
 
     @abstractmethod
     def on_restart(self, now: float) -> None:
-        """Something is sent again after nothing was in flight."""
+        """The window was not used up to now: nothing was in flight, or what was did not fill it."""
 
     @abstractmethod
     def _avoid(self, size: int, now: float) -> None:
         """Grow for ``size`` bytes that arrived in congestion avoidance."""
-
-    @abstractmethod
-    def _rest(self, now: float) -> None:
-        """What arrives shows nothing, as the window wasn't used."""
 
     @abstractmethod
     def _reduced(self) -> int:
@@ -73,7 +69,7 @@ class LossBased(ABC):
     def on_acked(self, size: int, now: float, app_limited: bool) -> None:
         """Grow: by what arrived in slow start, as the controller does it in congestion avoidance."""
         if app_limited:
-            self._rest(now)
+            self.on_restart(now)
             return
         self._untouched = False
         if self.ssthresh == inf:

@@ -138,6 +138,8 @@ class MessagePool:
 
         True where something was given back that others wait for.
         """
+        if not (self._total or self.waiting or self._favoured):
+            return False
         before = self._charges.get(stream_id, 0)
         self.waiting.pop(stream_id, None)
         if before:

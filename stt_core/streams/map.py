@@ -33,7 +33,7 @@ from stt_core.frames import BlockedKind, FrameType
 from stt_core.packet import LARGE
 from stt_core.packing import Batch, BulkRun, Token
 from stt_core.parameters import TransportParameters
-from stt_core.state import SendState
+from stt_core.state import ReceiveState, SendState
 from stt_core.streams.flow import ReceiveWindow, SessionWindow
 from stt_core.streams.ids import MAX_EXPLICIT, StreamIds
 from stt_core.streams.messages import MAX_LENGTH, length_prefix
@@ -165,17 +165,19 @@ class StreamMap:
         """
         stream = self._of_mode(stream_id, StreamMode.MESSAGES)
         send = stream.send
-        send.check_open()
+        if send.state is not SendState.OPEN:
+            send.check_open()
         data = bytes(data)
-        if len(data) > self._peer_max_message:
-            raise MessageTooLargeError(f"a message of {len(data)} bytes, the peer takes {self._peer_max_message}")
-        if send.unsent >= self._send_buffer:
+        size = len(data)
+        if size > self._peer_max_message:
+            raise MessageTooLargeError(f"a message of {size} bytes, the peer takes {self._peer_max_message}")
+        if send.end - send.sent >= self._send_buffer:
             send.wants_room = True
             return False
-        if len(data) <= LARGE:
-            send.append(length_prefix(len(data)) + data)
+        if size <= LARGE:
+            send.append(length_prefix(size) + data)
         else:
-            send.append(length_prefix(len(data)))
+            send.append(length_prefix(size))
             send.append(data)
         self.outgoing.plan(stream)
         return True
@@ -340,7 +342,7 @@ class StreamMap:
 
         :raises Violation: FLOW_CONTROL, FINAL_SIZE, STREAM_LIMIT, STREAM_STATE.
         """
-        stream = self._incoming(stream_id)
+        stream = self._streams.get(stream_id) or self._incoming(stream_id)
         if stream is not None:
             stream.receive.receive(offset, data, fin)
             self._after_arrival(stream)
@@ -455,7 +457,7 @@ class StreamMap:
             stream.notified = True
             self._events.append(StreamReadable(self._key, stream.stream_id))
         self.outgoing.offer_credit(stream)
-        if receive.terminal:
+        if receive.state is not ReceiveState.OPEN and receive.terminal:
             self._settle(stream)
 
     def _after_reading(self, stream: Stream) -> None:
@@ -464,7 +466,7 @@ class StreamMap:
             self._fail(stream, receive.broken)
         self.outgoing.settle_credit(stream)
         self.outgoing.offer_credit(stream)
-        if receive.terminal:
+        if receive.state is not ReceiveState.OPEN and receive.terminal:
             self._settle(stream)
 
     def _fail(self, stream: Stream, code: ErrorCode) -> None:
@@ -559,9 +561,11 @@ class StreamMap:
     def _data_acked(self, stream_id: int, start: int, stop: int, *, fin: bool) -> None:
         stream = self._streams.get(stream_id)
         if stream is not None:
-            stream.send.on_acked(start, stop, fin)
-            self._report_acked(stream)
-            if stream.send.terminal:
+            send = stream.send
+            send.on_acked(start, stop, fin)
+            if send.watched:
+                self._report_acked(stream)
+            if send.state is not SendState.OPEN and send.terminal:
                 self._settle(stream)
 
     def _data_lost(self, stream_id: int, start: int, stop: int, *, fin: bool) -> None:

@@ -16,10 +16,13 @@ MAX_LENGTH: Final = (1 << 7 * MAX_PREFIX) - 1
 """The longest message a prefix can announce, in bytes, whatever both sides' ``max_message`` say."""
 
 
+_SHORT: Final = [bytes((length,)) for length in range(0x80)]
+
+
 def length_prefix(length: int) -> bytes:
     """LEB128 of ``length``, 0 to :data:`MAX_LENGTH`: 7 bits a byte, the lowest first."""
     if length < 0x80:
-        return bytes((length,))
+        return _SHORT[length]
     prefix = bytearray()
     while length > 0x7F:
         prefix.append(length & 0x7F | 0x80)
@@ -37,6 +40,8 @@ def parse_length_untrusted(head: bytes) -> tuple[int, int] | None:
     """
     if head and head[0] < 0x80:  # most messages that are read one by one are short
         return head[0], 1
+    if len(head) > 1 and 0 < head[1] < 0x80:
+        return head[0] & 0x7F | head[1] << 7, 2
     length = 0
     for position, byte in enumerate(head[:MAX_PREFIX]):
         length |= (byte & 0x7F) << 7 * position

@@ -88,6 +88,14 @@ class Outgoing:
         """Unsent bytes of the stream whose turn it is."""
         return self._schedule.head()[0].send.unsent if self._schedule else 0
 
+    def whole_packets(self, body: int, most: int) -> int:
+        """How many packets the stream whose turn it is fills with ``body`` bytes each, of ``most``; all of them where
+        its rest has nothing to wait for."""
+        stream = self._schedule.head()[0] if self._schedule else None
+        if self._control or stream is None or stream.announcing or not stream.send.may_grow:
+            return most
+        return min(most, stream.send.unsent // body)
+
     def want(self, kind: int, stream_id: int = 0, detail: int = 0) -> None:
         """Queue a control frame, once however often it is wanted."""
         self._control[kind, stream_id, detail] = None
@@ -98,7 +106,8 @@ class Outgoing:
             return
         send = stream.send
         if send.sendable(self.credit_limit - self.sent):
-            self._parked.pop(stream.stream_id, None)
+            if self._parked:
+                self._parked.pop(stream.stream_id, None)
             self._schedule.add(stream)
         elif send.sent < send.end:
             if send.sent >= send.limit:
@@ -167,7 +176,7 @@ class Outgoing:
         if self._control:
             return None
         stream = self._schedule.only()
-        if stream is None or stream.announcing:
+        if stream is None or (stream.opened and not stream.open_acked):
             return None
         send = stream.send
         before = send.sent
@@ -178,10 +187,11 @@ class Outgoing:
             self.sent += size
             if send.wants_room:
                 self._offer_room(stream)
-            if not send.sendable(credit - size):
+            if send.sent == send.end:
                 self._schedule.drop(stream)
-                if send.sent < send.end:
-                    self.plan(stream)  # notes what it waits for
+            elif not send.sendable(credit - size):
+                self._schedule.drop(stream)
+                self.plan(stream)  # notes what it waits for
         return taken
 
     def _offer_room(self, stream: Stream) -> None:

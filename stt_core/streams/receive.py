@@ -72,6 +72,10 @@ class ByteQueue:
         if size < left:
             self._at = at + size
             return bytes(first[at : at + size])
+        if size == left:
+            self._at = 0
+            del chunks[0]
+            return bytes(first[at:] if at else first)
         # How many chunks are taken whole: counted in C, as most reads take many. None of them is empty.
         ends = list(accumulate(map(len, chunks[: size // left + 2] if len(chunks) > 1 else chunks), initial=-at))
         while ends[-1] < size and len(ends) <= len(chunks):
@@ -180,7 +184,13 @@ class ReceiveHalf:
 
         :raises Violation: FLOW_CONTROL.
         """
-        self._account(expected)
+        window, session = self.window, self._session
+        grown = expected - window.received
+        if grown > 0:
+            if expected > window.limit or session.received + grown > session.limit:
+                self._account(expected)  # raises, and says why
+            window.received = expected
+            session.received += grown
         self._append(chunks, expected)
 
     def receive(self, offset: int, data: Chunk, fin: bool) -> None:
@@ -191,7 +201,7 @@ class ReceiveHalf:
         """
         stop = offset + len(data)
         if offset == self.expected and data and not fin and self.in_order:
-            self.commit([data], stop)
+            self.commit((data,), stop)
             return
         self._check_final(stop, fin)
         self._account(stop)
@@ -348,7 +358,8 @@ class ReceiveHalf:
 
         :raises StreamResetError: where the peer abandoned the stream.
         """
-        self._check_readable()
+        if self.error is not None or self.abandoned:
+            self._check_readable()
         end = self._head_end
         if end is None or self.expected < end:
             if self.expected == self.final and self.read_offset < self.final:
@@ -366,7 +377,8 @@ class ReceiveHalf:
         self.read_offset = end
         self._head_end = None
         self._consume(end)
-        self._find_head()
+        if self.queue.size:
+            self._find_head()
         return message
 
     def at_end(self) -> bool:

@@ -33,8 +33,8 @@ class SendHalf:
     """
 
     __slots__ = (
-        "_acked", "_chunks", "_fin_acked", "_fin_sent", "_lost", "_pending", "_starts", "_watched", "base", "code",
-        "end", "error", "limit", "sent", "state", "stream_id", "wants_room",
+        "_acked", "_chunks", "_fin_acked", "_fin_sent", "_lost", "_pending", "_starts", "base", "code", "end",
+        "error", "limit", "sent", "state", "stream_id", "wants_room", "watched",
     )  # fmt: skip
 
     def __init__(self, stream_id: int, limit: int) -> None:
@@ -53,7 +53,8 @@ class SendHalf:
         self._pending: list[bytes] = []
         self._acked: RangeSet | None = None  # above base
         self._lost: RangeSet | None = None
-        self._watched: list[int] | None = None
+        self.watched: list[int] | None = None
+        """Offsets that :meth:`reached` is to return, ascending; None for none."""
         self._fin_sent = False
         self._fin_acked = False
 
@@ -61,6 +62,11 @@ class SendHalf:
     def unsent(self) -> int:
         """Accepted bytes that have never been sent."""
         return self.end - self.sent
+
+    @property
+    def may_grow(self) -> bool:
+        """Whether more may follow what is unsent, and nothing has to be sent again before."""
+        return self.state is SendState.OPEN and not self._lost
 
     @property
     def terminal(self) -> bool:
@@ -74,9 +80,11 @@ class SendHalf:
 
     def sendable(self, credit: int) -> bool:
         """Whether there is something to send now, with ``credit`` bytes left in the session's window."""
-        if self._lost or self._fin_due:
+        if self._lost:
             return True
-        return credit > 0 and self.sent < self.end and self.sent < self.limit
+        if self.sent < self.end:
+            return credit > 0 and self.sent < self.limit
+        return self._fin_due
 
     @property
     def _fin_due(self) -> bool:
@@ -111,25 +119,25 @@ class SendHalf:
         self.code = code
         self.end = self.sent
         self.base = self.sent
-        self._watched = None
+        self.watched = None
         self._forget()
 
     def watch(self) -> int:
         """Note the current end; :meth:`reached` returns it once everything before it is acknowledged."""
-        if self._watched is None:
-            self._watched = []
-        if not self._watched or self._watched[-1] != self.end:
-            self._watched.append(self.end)
+        if self.watched is None:
+            self.watched = []
+        if not self.watched or self.watched[-1] != self.end:
+            self.watched.append(self.end)
         return self.end
 
     def reached(self) -> list[int]:
         """Watched offsets that are acknowledged now; each is returned once."""
-        watched = self._watched
+        watched = self.watched
         if not watched or watched[0] > self.base:
             return []
         count = bisect_right(watched, self.base)
         done, rest = watched[:count], watched[count:]
-        self._watched = rest or None
+        self.watched = rest or None
         return done
 
     # --- what leaves
@@ -146,8 +154,11 @@ class SendHalf:
         start, size = self.sent, self.end - self.sent
         body = room - DATA_OVERHEAD
         if size <= body:
-            data = b"".join(self._pending)
-            if not 0 < size <= min(credit, self.limit - start) or len(data) != size:
+            if size <= 0 or size > credit or start + size > self.limit:
+                return None
+            pending = self._pending
+            data = pending[0] if len(pending) == 1 else b"".join(pending)
+            if len(data) != size:
                 return None
             self._pending = []
             self._starts.append(start)
@@ -286,7 +297,11 @@ class SendHalf:
                 if acked:
                     self.base = acked.covered_prefix(stop)
                     acked.subtract(0, self.base)
-                self._release()
+                if self.base == self.end:
+                    self._chunks = []
+                    self._starts = []
+                else:
+                    self._release()
             else:
                 if acked is None:
                     acked = self._acked = RangeSet()

@@ -60,11 +60,23 @@ class Cable:
         """How many sends still go out; None for all."""
         driver.socket = cast(UdpSocket, self)
 
-    def receive(self) -> Any:
-        got = self._socket.receive()
+    def receive(self, most: int = 1) -> Any:
+        got = self._socket.receive(most)
         while self.cut and got is not None:
-            got = self._socket.receive()
+            got = self._socket.receive(most)
         return got
+
+    @property
+    def reads(self) -> int:
+        return self._socket.reads
+
+    @property
+    def drained(self) -> bool:
+        return self._socket.drained
+
+    @property
+    def holding(self) -> bool:
+        return self._socket.holding
 
     def send(self, data: bytes, segment_size: int, address: Any, ecn: int = 0) -> bool:
         if self.answers is not None:

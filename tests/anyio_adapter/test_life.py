@@ -180,7 +180,7 @@ async def test_a_node_inside_a_cancelled_scope_says_goodbye() -> None:
 
 async def test_a_node_that_fails_wakes_everyone_and_tells_who_stops_it(caplog: pytest.LogCaptureFixture) -> None:
     class Broken(Cable):
-        def receive(self) -> Any:
+        def receive(self, most: int = 1) -> Any:
             raise RuntimeError("the card was pulled")
 
     async def accept() -> None:

@@ -152,6 +152,53 @@ def test_one_receive_takes_a_whole_batch_where_the_system_offers_it(make: Maker)
     assert (len(received), segment_size, address) == (len(data), 1200, a.address)
 
 
+def test_alike_datagrams_are_gathered_by_several_calls(make: Maker) -> None:
+    a, b = make(), make()
+    pieces = [bytes([i]) * 60_000 for i in range(3)]
+    for piece in pieces:
+        assert a.send(piece, 60_000, b.address)
+    found, reads = b"", 0
+    while len(found) < 180_000:
+        assert is_readable(b)
+        batch = b.receive(8)
+        assert batch is not None
+        assert batch[1:3] == (60_000, a.address)
+        assert b.drained  # and nobody has to ask once more
+        found += batch[0]
+        reads += b.reads
+    assert (found, reads) == (b"".join(pieces), 3)
+
+
+def test_gathering_ends_where_the_buffer_does(make: Maker) -> None:
+    a, b = make(), make()
+    for _ in range(8):
+        assert a.send(bytes(60_000), 60_000, b.address)
+    sizes: list[int] = []
+    while sum(sizes) < 480_000:
+        assert is_readable(b)
+        batch = b.receive(100)
+        assert batch is not None
+        sizes.append(len(batch[0]))
+    assert max(sizes) <= 5 * 60_000
+
+
+@pytest.mark.parametrize("odd", [b"short", bytes(40_001), bytes(60_000)])
+def test_a_datagram_of_another_kind_is_held_for_the_next_call(make: Maker, odd: bytes) -> None:
+    a, b, c = make(), make(), make()
+    sent = [(bytes(40_000), a), (odd, a), (bytes(40_000), c), (bytes(40_000), c)]
+    for data, sender in sent:
+        assert sender.send(data, len(data), b.address)
+    found: list[tuple[bytes, Address]] = []
+    while len(found) < len(sent):
+        assert b.holding or is_readable(b)
+        batch = b.receive(8)
+        assert batch is not None
+        view, size, address, _ = batch
+        found += [(bytes(view[i : i + size]), address) for i in range(0, len(view), size)]
+    assert found == [(data, sender.address) for data, sender in sent]
+    assert not b.holding
+
+
 def test_the_buffer_is_used_again_and_a_copy_is_not_touched(make: Maker) -> None:
     a, b = make(), make()
     for word in (b"first", b"again"):

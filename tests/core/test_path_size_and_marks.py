@@ -85,6 +85,86 @@ def test_a_transfer_finds_the_largest_datagram_its_path_carries(carries: int, fo
     assert ours.statistics().packets_lost == 0  # probes alone were lost, and nobody waited for these
 
 
+def test_who_sends_by_several_calls_gets_longer_batches() -> None:
+    pair, ours, theirs = joined(mtu_search=False)
+    carry(pair, ours, theirs)
+    pair.rest()
+    ours.write(ours.open_stream(mode=StreamMode.BYTES), bytes(1_000_000))
+    sizes = []
+    for most in (100_000, 5):
+        out = pair.alice.endpoint.poll_transmit(pair.now, 100, most)
+        assert out is not None
+        sizes.append(len(out.data) // 1200)
+    assert sizes == [83, 1]
+
+
+def large(pair: Pair, ours: Session, theirs: Session) -> int:
+    """A stream of a session that has found the largest datagrams, with nothing under way."""
+    carry(pair, ours, theirs)
+    pair.rest()
+    assert ours.statistics().datagram_size == 65_472
+    stream = ours.open_stream(mode=StreamMode.BYTES)
+    ours.write(stream, b"opens")
+    pair.rest()
+    return stream
+
+
+def test_large_packets_leave_and_arrive_by_the_batch_whatever_happens_to_one() -> None:
+    pair, ours, theirs = joined()
+    stream = large(pair, ours, theirs)
+    data = b"".join(bytes([i]) * 1000 for i in range(250))
+    ours.write(stream, data)
+    out = pair.alice.endpoint.poll_transmit(pair.now, 64, 4 * 65_472)
+    assert out is not None
+    size = out.segment_size
+    assert (size, len(out.data)) == (65_472, 3 * 65_472 + len(data) % (65_472 - 44) + 44)
+    batch = bytearray(out.data)
+    batch[size + 100] ^= 1  # a forgery in its midst
+    pair.bob.endpoint.receive_datagrams(batch, size, pair.alice.path, pair.now)
+    batch[:] = bytes(len(batch))  # the buffer is used again
+    pair.rest()
+    assert theirs.statistics().packets_forged == 1
+    assert b"".join(iter(lambda: theirs.read(stream) or b"", b"")) == b"opens" + data
+
+
+def test_the_rest_of_a_write_waits_for_the_next_while_large_packets_are_under_way() -> None:
+    pair, ours, theirs = joined()
+    stream = large(pair, ours, theirs)
+    body = 65_472 - 44
+    before = ours.statistics().packets_sent
+    ours.write(stream, bytes(2 * body))
+    pair.settle()
+    ours.write(stream, bytes(body + 100))
+    pair.settle()
+    assert ours.statistics().packets_sent == before + 3
+    ours.write(stream, bytes(body - 100))
+    pair.settle()
+    assert ours.statistics().packets_sent == before + 4  # full again
+
+
+@pytest.mark.parametrize("last_words", ["an ACK comes", "the stream ends", "nothing is under way"])
+def test_a_rest_is_held_no_longer_than_that(last_words: str) -> None:
+    pair, ours, theirs = joined()
+    stream = large(pair, ours, theirs)
+    body = 65_472 - 44
+    if last_words == "nothing is under way":
+        ours.write(stream, bytes(100))
+        pair.settle()
+        assert ours.stream_info(stream).unsent == 0
+        return
+    ours.write(stream, bytes(2 * body))
+    pair.settle()
+    ours.write(stream, bytes(100))
+    pair.settle()
+    assert ours.stream_info(stream).unsent == 100
+    if last_words == "the stream ends":
+        ours.finish(stream)
+        pair.settle()
+    else:
+        pair.run_until(lambda: ours.stream_info(stream).acknowledged > 2 * body, 0.1)
+    assert ours.stream_info(stream).unsent == 0
+
+
 @pytest.mark.parametrize(
     ("settings", "largest"),
     [
