@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import log
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -10,6 +11,7 @@ import matplotlib as mpl
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
+from benchmarks import dht
 from benchmarks.report import ROADS, Results, rows_of
 from benchmarks.rows import Row
 
@@ -121,6 +123,50 @@ def _affinity(rows: list[Row]) -> None:
     _save("affinity")
 
 
+def _hops(rows: list[Row]) -> None:
+    """How far look-ups go, over the size of the network, beside a logarithm."""
+    rows = [row for row in rows if row.title.startswith(dht.HOPS)]
+    if not rows:
+        return
+    sizes = [row.at for row in rows]
+    hops = [median(row.values["look-up"]) for row in rows]
+    slope = (hops[-1] - hops[0]) / log(sizes[-1] / sizes[0])
+    plt.figure(figsize=(4.2, 2.6))
+    plt.plot(
+        sizes, [hops[0] + slope * log(size / sizes[0]) for size in sizes], label="a logarithm", **STYLES["theory: Reno"]
+    )
+    plt.plot(sizes, hops, color=OURS, marker="o", label=dht.HOPS)
+    plt.xscale("log")
+    plt.ylim(bottom=0)
+    plt.xlabel("nodes")
+    plt.legend(frameon=False, fontsize=7, loc="lower right")
+    plt.gca().spines[["top", "right"]].set_visible(False)
+    _save("dht-hops")
+
+
+def _lookup() -> None:
+    """One look-up among a thousand nodes: who named whom, and how near each is."""
+    heard = dht.one_lookup()
+    order: dict[int, int] = {}
+    places = []
+    for depth, bits, _, _ in heard:
+        order[depth] = order.get(depth, 0) + 1
+        places.append((depth + 0.6 * (order[depth] % 29) / 29, bits))
+    plt.figure(figsize=(7.5, 3.6))
+    for (x, y), (_, _, voucher, _) in zip(places, heard, strict=True):
+        if voucher is not None:
+            plt.plot([places[voucher][0], x], [places[voucher][1], y], color="#dddddd", linewidth=0.4, zorder=0)
+    for label, chosen, colour in (("heard of", False, OTHERS), ("among the 20 nearest, and answered", True, OURS)):
+        dots = [place for place, (*_, found) in zip(places, heard, strict=True) if found is chosen]
+        plt.scatter([x for x, _ in dots], [y for _, y in dots], s=9, color=colour, label=label)
+    depths = sorted(order)
+    plt.xticks([depth + 0.3 for depth in depths], ["known before", *(f"named at hop {depth}" for depth in depths[1:])])
+    plt.ylabel("distance to the target, bits")
+    plt.legend(frameon=False, fontsize=7, loc="lower left")
+    plt.gca().spines[["top", "right"]].set_visible(False)
+    _save("dht-lookup")
+
+
 def draw(results: Results) -> None:
     """Write every picture for which there are results."""
     FOLDER.mkdir(exist_ok=True)
@@ -129,6 +175,8 @@ def draw(results: Results) -> None:
     _beside("handshake", rows_of(results, "handshake")[:2])
     _flatness([row for row in rows_of(results, "streams") if "1" in row.values])
     _affinity(rows_of(results, "affinity"))
+    _hops(rows_of(results, "dht"))
+    _lookup()
     roads = rows_of(results, ROADS)
     _roads(
         {

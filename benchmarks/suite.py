@@ -13,6 +13,7 @@ from functools import partial
 
 from benchmarks import affinity as pools
 from benchmarks import core
+from benchmarks import dht as tables
 from benchmarks.aead import aead_time
 from benchmarks.fairness import curves
 from benchmarks.peers import is_installed
@@ -324,6 +325,11 @@ def affinity(plan: Plan) -> list[Row]:
     return [*pools.hit_rates(runs=plan.runs(), quick=plan.quick), *pools.lookups(plan.amount(20_000, 500))]
 
 
+def dht(plan: Plan) -> list[Row]:
+    """In virtual time: no run differs from another, so there is one."""
+    return tables.figures(quick=plan.quick) if plan.takes_part("stt/asyncio") else []
+
+
 BENCHMARKS: dict[str, Callable[[Plan], list[Row]]] = {
     "core": core_alone,
     "bulk": bulk,
@@ -335,4 +341,5 @@ BENCHMARKS: dict[str, Callable[[Plan], list[Row]]] = {
     "lossy": lossy,
     "fairness": fairness,
     "affinity": affinity,
+    "dht": dht,
 }

@@ -21,7 +21,7 @@ from stt_core.content.wire import (
 )
 from stt_core.errors import Violation
 
-_CONTENT: Final = bytes(range(256)) * 200
+_CONTENT: Final = bytes(range(250)) * 6
 
 
 def _manifest() -> Manifest:

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import logging
 
+from stt_anyio.attributes import STTAttribute
+from stt_anyio.connectables import MessageConnectable, StreamConnectable
+from stt_anyio.datagrams import DatagramStream
+from stt_anyio.dht import KademliaDHT
 from stt_anyio.errors import SessionClosedError, StreamClosedError, StreamResetError
+from stt_anyio.listeners import Listener
 from stt_anyio.node import STTNode
 from stt_anyio.session import STTSession
 from stt_anyio.streams import ByteStream, MessageStream
 from stt_backends.adapter.broadcast import Delivery, Outcome
 from stt_core.affinity import ContentAffinityPool, PoolStatistics, affinity_hash
+from stt_core.dht import DHTNode
 from stt_core.errors import (
     AuthenticationError,
     CloseReason,
@@ -39,8 +45,13 @@ __all__ = [
     "ConnectionRefusedError",
     "ConnectionTimeoutError",
     "ContentAffinityPool",
+    "DHTNode",
+    "DatagramStream",
     "Delivery",
     "ErrorCode",
+    "Listener",
+    "MessageConnectable",
+    "KademliaDHT",
     "MessageStream",
     "MessageTooLargeError",
     "Outcome",
@@ -48,6 +59,7 @@ __all__ = [
     "PoolMissError",
     "PoolStatistics",
     "RateLimits",
+    "STTAttribute",
     "STTError",
     "STTNode",
     "STTSession",
@@ -56,6 +68,7 @@ __all__ = [
     "SessionState",
     "StateError",
     "StreamClosedError",
+    "StreamConnectable",
     "StreamLimitError",
     "StreamResetError",
     "VersionError",

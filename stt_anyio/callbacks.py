@@ -13,12 +13,9 @@ from typing import Any
 import anyio
 
 from stt_anyio.parking import on_trio
-from stt_backends.adapter.callbacks import BaseCallbacks
+from stt_backends.adapter.callbacks import CANCEL_PATIENCE, BaseCallbacks
 
 logger = logging.getLogger("stt.node")
-
-CANCEL_PATIENCE = 1.0
-"""Seconds a cancelled callback has for its clean-up; whoever shields itself for longer is left behind."""
 
 _tasks: set[asyncio.Task[None]] = set()
 # asyncio itself keeps no more than a weak reference to a task.

@@ -14,6 +14,7 @@ import anyio.lowlevel
 
 from stt_anyio.callbacks import Callbacks, spawn
 from stt_anyio.errors import ERRORS
+from stt_anyio.listeners import Listener
 from stt_anyio.parking import parking_lot
 from stt_anyio.pump import pump_for
 from stt_anyio.reconnecting import Reconnecting
@@ -216,6 +217,10 @@ class STTNode(BaseNode[STTSession]):
         if self._news is not None:
             await self._news.park()
 
+    def listener(self) -> Listener[STTSession]:
+        """The sessions peers make, as ``anyio.abc.Listener``; :meth:`serve` lives through a crash, too."""
+        return Listener(self.accept, dict)
+
     async def incoming(self) -> AsyncIterator[STTSession]:
         """Sessions as peers make them; ends when the node stops.
 
@@ -237,7 +242,8 @@ class STTNode(BaseNode[STTSession]):
     ) -> None:
         """Run ``handler(session)`` for each session until the node stops; a session is closed when its handler ends.
 
-        A handler that raises is logged and ends its own session only.
+        A handler that raises is logged and ends its own session only. With a task group's ``start``
+        this returns at once.
         """
         self._started()
         async with anyio.create_task_group() as tasks:

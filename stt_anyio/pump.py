@@ -16,8 +16,7 @@ from anyio.abc import TaskGroup
 
 from stt_anyio.parking import on_trio, parking_lot
 from stt_backends.adapter.parking import ParkingLot
-from stt_backends.adapter.pump import Pump, TaskPump, Watch
-from stt_backends.driver import Driver
+from stt_backends.adapter.pump import Drivable, Pump, TaskPump, Watch
 from stt_backends.websocket.hub import Source
 
 
@@ -37,7 +36,7 @@ class AsyncioPump:
     :raises RuntimeError: on an event loop that watches no sockets (Windows' default).
     """
 
-    def __init__(self, driver: Driver, finished: Callable[[], bool]) -> None:
+    def __init__(self, driver: Drivable, finished: Callable[[], bool]) -> None:
         self._driver = driver
         self._finished = finished
         self._loop = asyncio.get_running_loop()
@@ -54,16 +53,18 @@ class AsyncioPump:
     async def run(self) -> None:
         """See :class:`Pump`."""
         hub = self._driver.hub
-        hub.watcher = self
-        for source in hub.sources:
-            self.watch(source)
+        if hub is not None:
+            hub.watcher = self
+            for source in hub.sources:
+                self.watch(source)
         self._turn()
         try:
             await self._end
         finally:
             if not self._end.done():
                 self._end.cancel()
-            hub.watcher = None
+            if hub is not None:
+                hub.watcher = None
             for source in list(self._watches):
                 self.unwatch(source)
             if self._descriptor >= 0:
@@ -179,7 +180,7 @@ class AsyncioPump:
 class AnyioPump(TaskPump):
     """On every event loop that anyio knows."""
 
-    def __init__(self, driver: Driver, finished: Callable[[], bool]) -> None:
+    def __init__(self, driver: Drivable, finished: Callable[[], bool]) -> None:
         super().__init__(driver, finished, parking_lot(), anyio.current_time)
         self._socket = driver.socket
         self._wait_readable: Callable[[Any], Awaitable[None]] = anyio.wait_readable
@@ -261,7 +262,7 @@ class AnyioPump(TaskPump):
                 await anyio.lowlevel.checkpoint()
 
 
-def pump_for(driver: Driver, finished: Callable[[], bool]) -> Pump:
+def pump_for(driver: Drivable, finished: Callable[[], bool]) -> Pump:
     """What drives best on the running event loop."""
     if not on_trio():
         try:

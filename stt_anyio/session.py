@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import anyio
+import anyio.abc
 import anyio.lowlevel
 
+from stt_anyio.attributes import of_session
+from stt_anyio.connectables import MessageConnectable, StreamConnectable
+from stt_anyio.datagrams import DatagramStream
 from stt_anyio.errors import ERRORS
+from stt_anyio.listeners import Listener
 from stt_anyio.streams import ByteStream, MessageStream
 from stt_backends.adapter.session import CLOSE_LINGER, BaseSession
 from stt_core.errors import ErrorCode, StreamLimitError
@@ -17,13 +23,18 @@ if TYPE_CHECKING:
     from stt_anyio.node import STTNode
 
 
-class STTSession(BaseSession[MessageStream, ByteStream]):
+class STTSession(BaseSession[MessageStream, ByteStream], anyio.abc.AsyncResource, anyio.TypedAttributeProvider):
     """An encrypted, authenticated channel to one peer. Use as ``async with`` to have it closed."""
 
     errors = ERRORS
     _message_stream = MessageStream
     _byte_stream = ByteStream
     node: STTNode
+
+    @property
+    def extra_attributes(self) -> Mapping[Any, Callable[[], Any]]:
+        """See :class:`~stt_anyio.STTAttribute`."""
+        return of_session(self)
 
     # --- streams
 
@@ -48,7 +59,23 @@ class STTSession(BaseSession[MessageStream, ByteStream]):
             await self._news.park()
         return stream
 
+    def listener(self) -> Listener[MessageStream | ByteStream]:
+        """The streams the peer opens, as ``anyio.abc.Listener``."""
+        return Listener(self.accept_stream, lambda: self.extra_attributes)
+
+    def connectable(self, *, purpose: str = "", priority: int = 3) -> StreamConnectable:
+        """Opens a stream of bytes at each ``connect``, as ``anyio.abc.ByteStreamConnectable``."""
+        return StreamConnectable(self, purpose, priority)
+
+    def message_connectable(self, *, purpose: str = "", priority: int = 3) -> MessageConnectable:
+        """Opens a stream of messages at each ``connect``, as ``anyio.abc.ObjectStreamConnectable``."""
+        return MessageConnectable(self, purpose, priority)
+
     # --- datagrams
+
+    def datagrams(self) -> DatagramStream:
+        """The session's unreliable messages as a stream of their own."""
+        return DatagramStream(self)
 
     async def send_datagram(self, data: bytes) -> bool:
         """Send an unreliable, unordered message (RFC 9221); False if it was dropped because the queue is full.
@@ -56,7 +83,7 @@ class STTSession(BaseSession[MessageStream, ByteStream]):
         :raises MessageTooLargeError: above :attr:`max_datagram_size`.
         """
         await anyio.lowlevel.checkpoint()
-        return self._send_datagram(data)
+        return self.send_datagram_now(data)
 
     async def receive_datagram(self) -> bytes:
         """The next unreliable message.
@@ -64,7 +91,7 @@ class STTSession(BaseSession[MessageStream, ByteStream]):
         :raises SessionClosedError: when the session is over and none waits.
         """
         await anyio.lowlevel.checkpoint()
-        while (data := self._next_datagram()) is None:
+        while (data := self.next_datagram()) is None:
             await self._news.park()
         return data
 

@@ -5,14 +5,15 @@ Rule: here are only the waits. Every wait is cancellable and loses nothing.
 
 from __future__ import annotations
 
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import anyio.abc
 import anyio.lowlevel
 from anyio import ResourceGuard
 
+from stt_anyio.attributes import of_stream
 from stt_anyio.errors import ERRORS
 from stt_backends.adapter.stream import BaseByteStream, BaseMessageStream, BaseStream, as_bytes, as_message
 
@@ -30,6 +31,11 @@ class _Stream(BaseStream):
         super().__init__(*details)
         self._sending = ResourceGuard("sending to")
         self._receiving = ResourceGuard("receiving from")
+
+    @property
+    def extra_attributes(self) -> Mapping[Any, Callable[[], Any]]:
+        """See :class:`~stt_anyio.STTAttribute`."""
+        return of_stream(self)
 
     async def _receive(self, max_bytes: int) -> bytes:
         with self._receiving:
@@ -74,7 +80,7 @@ class _Stream(BaseStream):
             await self._news.park()
 
     async def send_eof(self) -> None:
-        """End the sending half: the peer reads what was sent, then the end. Receiving goes on."""
+        """End the sending half: the peer reads what was sent, then the end. Receiving goes on. Again: nothing."""
         await anyio.lowlevel.checkpoint()
         self._check_sending()
         self._finish()
@@ -86,14 +92,6 @@ class _Stream(BaseStream):
 
     async def close(self) -> None:
         """The chapter's name of :meth:`aclose`."""
-        await self.aclose()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
         await self.aclose()
 
 
@@ -138,8 +136,11 @@ class ByteStream(BaseByteStream, _Stream, anyio.abc.ByteStream):
     async def receive(self, max_bytes: int = 65_536) -> bytes:
         """At least one and at most ``max_bytes`` bytes, in order; never ``b""``.
 
+        :raises ValueError: if ``max_bytes`` is less than 1.
         :raises anyio.EndOfStream: when the peer has ended the stream and everything was read.
         :raises StreamResetError: if the peer abandoned it, ``SessionClosedError`` if the session ended.
         :raises anyio.BusyResourceError: if another task is receiving on this stream.
         """
+        if max_bytes < 1:
+            raise ValueError(f"max_bytes is {max_bytes}, expected at least 1")
         return await self._receive(max_bytes)

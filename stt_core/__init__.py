@@ -38,6 +38,7 @@ from stt_core.events import (
     PathChanged,
     PathFailed,
     PathReleased,
+    PathValidated,
     PeerRejected,
     SessionClosed,
     SessionEstablished,
@@ -111,6 +112,7 @@ __all__ = [
     "PathChanged",
     "PathFailed",
     "PathReleased",
+    "PathValidated",
     # errors
     "STTError",
     "ConfigurationError",

@@ -7,6 +7,7 @@ safe. On a reliable path no window waits for an ACK, and nothing is lost: an ACK
 
 from __future__ import annotations
 
+from math import inf
 from typing import Final
 
 from stt_core.frames import ACK_HEADER, FrameType, KeepAlive, encode_ack
@@ -74,9 +75,9 @@ class Acknowledgements:
                 self._timers.set(Timer.ACK, now + self._delay)
         elif self.pending >= 2 or self.packets.gap:
             self.due = True
-        elif Timer.ACK not in self._timers:
+        elif self._timers.at[Timer.ACK] == inf:
             prompt = max(PROMPT * self._recovery.rtt.smoothed, LEAST_DELAY)
-            self._timers.set(Timer.ACK, now + min(prompt, self._delay))
+            self._timers.at[Timer.ACK] = now + min(prompt, self._delay)
 
     def on_timer(self) -> None:
         """The ACK timer fired."""
@@ -84,13 +85,12 @@ class Acknowledgements:
 
     def frame(self, now: float) -> bytes:
         """The ACK that would leave now."""
-        ranges = self.packets.newest()
         delay = int((now - self.largest_at) * 1e6)
-        counts = self._marks.counts if self._marks is not None else None
-        if counts is not None or len(ranges) > 1 or delay > _M32:
-            return encode_ack(ranges, delay, counts)
-        first, last = ranges[0]
-        return ACK_HEADER.pack(_ACK, last, delay, 0, min(last - first, _M32))
+        only = self.packets.only()
+        if only is None or self._marks is not None or delay > _M32 or only[1] - only[0] > _M32:
+            return encode_ack(self.packets.newest(), delay, self._marks.counts if self._marks is not None else None)
+        first, last = only
+        return ACK_HEADER.pack(_ACK, last, delay, 0, last - first)
 
     def add_to(self, batch: Batch, now: float) -> None:
         """Put an ACK into ``batch``, if it fits."""
@@ -108,8 +108,8 @@ class Acknowledgements:
         """
         self.pending = self._waiting = 0
         self.due = False
-        self._timers.cancel(Timer.ACK)
-        if self.packets.count > 1 and isinstance(content, list) and content:
+        self._timers.at[Timer.ACK] = inf
+        if isinstance(content, list) and content and self.packets.count > 1:
             content.append((_ACK, self.packets.largest))
 
     def on_acked(self, largest: int) -> None:

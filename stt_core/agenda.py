@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from heapq import heapify, heappop, heappush, heapreplace
 from itertools import count
+from math import inf
 
 from stt_core.session import Session
 from stt_core.types import SessionKey
@@ -31,8 +32,8 @@ class Agenda:
 
     def put(self, session: Session) -> None:
         """Note when this session's first timer is due, unless an entry as early is there."""
-        at = session.next_timer()
-        if at is not None and (session.scheduled_at is None or at < session.scheduled_at):
+        at = min(session.timers.at)
+        if at < inf and (session.scheduled_at is None or at < session.scheduled_at):
             session.scheduled_at = at
             heappush(self._heap, (at, next(self._order), session.key))
             if len(self._heap) > 64 + 4 * len(self._sessions):

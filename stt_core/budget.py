@@ -6,7 +6,7 @@ flight are budgeted per remote socket, in what its kernel charges for them.
 
 from __future__ import annotations
 
-from stt_core.types import SessionKey
+from stt_core.types import Path, SessionKey
 
 
 class RemoteBudget:
@@ -17,9 +17,11 @@ class RemoteBudget:
     buffer: each session counts the part that can be there at once, see :func:`part_at_once`.
     """
 
-    __slots__ = ("blocked", "limit", "sessions", "used", "wanted", "woken")
+    __slots__ = ("blocked", "limit", "path", "sessions", "used", "wanted", "woken")
 
-    def __init__(self, hint: int) -> None:
+    def __init__(self, hint: int, path: Path | None = None) -> None:
+        self.path = path
+        """Where it is; None where nobody else sends."""
         self.limit = hint // 2
         self.used = 0
         self.sessions: set[SessionKey] = set()

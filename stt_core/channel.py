@@ -8,7 +8,7 @@ else a packet holds goes the slow way beside it. The session above decides *whet
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from struct import Struct
 from typing import Final
@@ -26,7 +26,7 @@ from stt_core.frames import ACK_HEADER, DATA_HEADER, DATA_OVERHEAD, FrameType, p
 from stt_core.handshake import HandshakeResult
 from stt_core.keepalive import KeepAlive
 from stt_core.keys import CidMask, SessionSecrets, cid_mask
-from stt_core.migration import Migration, is_paced, make_recovery
+from stt_core.migration import Migration, Surroundings, is_paced, make_recovery
 from stt_core.outbound import OVERHEAD, Outbound
 from stt_core.packet import LARGE, TOKEN_MAX
 from stt_core.packing import Batch, Content
@@ -67,7 +67,7 @@ class Channel:
 
     __slots__ = (
         "_events", "_mask_key", "_observer", "_outgoing", "_probes", "_role", "_slow_size", "acks",
-        "address_token", "budget", "bytes_received", "close_acknowledged", "config", "control", "datagrams",
+        "address_token", "bytes_received", "close_acknowledged", "config", "control", "datagrams",
         "keep_alive", "key", "migration", "outbound", "packets_received", "paths", "peer_closed", "protection", "quiet",
         "recovery", "streams", "timers",
     )  # fmt: skip
@@ -85,10 +85,10 @@ class Channel:
         events: deque[AnyEvent],
         timers: Timers,
         observer: Observer | None,
-        full_links: Collection[Path],
+        surroundings: Surroundings,
         now: float,
     ) -> None:
-        self.key, self.config, self.timers, self.budget = key, config, timers, budget
+        self.key, self.config, self.timers = key, config, timers
         self._events, self._observer, self._role = events, observer, result.role
         peer = result.peer_parameters
         secrets = SessionSecrets(result.master)
@@ -99,7 +99,7 @@ class Channel:
         self.recovery = make_recovery(config, peer, path, timeout)
         if result.rtt is not None:
             self.recovery.rtt.update(result.rtt, 0.0, now)
-        self.paths = Paths(path, entropy)
+        self.paths = Paths(path, entropy, leads=result.role is Role.INITIATOR)
         self.control = Control()
         self.streams = StreamMap(role=result.role, config=config, session_key=key, events=events)
         self.streams.set_peer_limits(peer)
@@ -118,7 +118,7 @@ class Channel:
             control=self.control,
             outgoing=self._outgoing,
         )
-        self.migration = Migration(key, config, peer, self.outbound, events, timers, full_links)
+        self.migration = _make_migration(self, result, surroundings)
         self.acks = Acknowledgements(timers, self.recovery, config.max_ack_delay, now)
         self.keep_alive = _make_keep_alive(config, result, timeout, now)
         self.peer_closed: tuple[int, str] | None = None
@@ -141,38 +141,50 @@ class Channel:
 
     # --- what arrives
 
-    def accept(self, numbers: Sequence[int], plains: list[bytes], path: Path, now: float, ecn: int = 0) -> bool:
-        """Take in a run of opened packets that bore the codepoint ``ecn``; False where all of them were seen before.
+    def accept(
+        self, numbers: Sequence[int], plains: list[bytes], path: Path, now: float, ecn: int = 0, cid: bytes = b""
+    ) -> bool:
+        """Take in a run of opened packets that bore the codepoint ``ecn`` and came to our id ``cid``; False where all
+        of them were seen before.
 
         A packet that was seen before is worth nothing, not even as a sign of life: anybody can send it again.
 
         :raises Violation: where the peer broke the protocol.
         """
         received = self.acks.packets
-        largest = received.largest
-        if len(numbers) > 1 or not received.add_next(numbers[0]):
+        count = len(plains)
+        if count == 1 and received.add_next(numbers[0]):
+            newest = True
+            size = len(plains[0]) + OVERHEAD
+        else:
+            largest = received.largest
             fresh = received.add(numbers)
             if fresh is not None:
                 numbers = [numbers[i] for i in fresh]
                 plains = [plains[i] for i in fresh]
                 if not plains:
                     return False
-        self.keep_alive.on_authenticated(now)
-        size = sum(map(len, plains)) + OVERHEAD * len(plains)
+            newest = received.largest > largest
+            count = len(plains)
+            size = sum(map(len, plains)) + OVERHEAD * count
+        self.keep_alive.last_heard = now
         self.bytes_received += size
-        self.packets_received += len(plains)
+        self.packets_received += count
         if ecn:
-            self.acks.on_marked(ecn, len(plains))
+            self.acks.on_marked(ecn, count)
         if self._observer is not None:
             self._observer.packets_received(self.key, numbers, size, now)
-        if received.largest > largest:
+        if newest:
             self.acks.largest_at = now
         if self.quiet:
             self._process_quietly(plains, path, now)
             return True
-        if path != self.paths.active:
-            self.migration.on_packet(plains[-1], path, size, numbers[-1] == received.largest > largest, now)
-        eliciting = self._process(plains, path, now) if len(plains) > 1 else self._slow(plains[0], path, now)
+        paths = self.paths
+        if path != paths.active:
+            self.migration.on_packet(plains[-1], path, size, newest and numbers[-1] == received.largest, cid, now)
+        elif paths.holding:
+            self.migration.on_active_packet(plains[-1], newest and numbers[-1] == received.largest)
+        eliciting = self._process(plains, path, now) if count > 1 else self._slow(plains[0], path, now)
         if eliciting:
             self.acks.on_eliciting(eliciting, size, now)
         return True
@@ -286,7 +298,8 @@ class Channel:
         self, ranges: Sequence[tuple[int, int]], delay: float, now: float, ecn: EcnCounts | None = None
     ) -> None:
         outcome = self.recovery.on_ack(ranges, delay, now, not self.outbound.limited, ecn)
-        self.protection.on_acked(ranges[0][1], now)
+        if not self.protection.confirmed:
+            self.protection.on_acked(ranges[0][1], now)
         self._settle(outcome, now)
 
     def _on_datagram(self, frame: frames.Datagram, path: Path, now: float) -> None:
@@ -313,11 +326,17 @@ class Channel:
     def _on_path_challenge(self, frame: frames.PathChallenge, path: Path, now: float) -> None:
         # One answer a packet: many challenges in it must not earn more bytes than it brought, three times over.
         if self._slow_size:
-            self.migration.on_challenge(frame.data, path, self._slow_size)
+            self.migration.on_challenge(frame.data, path, self._slow_size, now)
             self._slow_size = 0
 
     def _on_path_response(self, frame: frames.PathResponse, path: Path, now: float) -> None:
         self.migration.on_response(frame.data, frame.transport, now)
+
+    def _on_new_cid(self, frame: frames.NewCid, path: Path, now: float) -> None:
+        self.migration.on_new_cid(frame)
+
+    def _on_retire_cid(self, frame: frames.RetireCid, path: Path, now: float) -> None:
+        self.migration.on_retire_cid(frame.sequence, now)
 
     def _on_stream_frame(self, frame: frames.Frame, path: Path, now: float) -> None:
         self.streams.receive_frame(frame, now)
@@ -412,7 +431,9 @@ class Channel:
         """Whether :meth:`poll` may have something to say."""
         if self.paths.stalled:
             return self.paths.busy
-        return self.acks.due or self._has_work or self._probes > 0 or self.paths.busy
+        if self._outgoing.wants_to_send or self.acks.due or self._probes or self.control.queue:
+            return True
+        return bool(self.datagrams.outgoing) or self.paths.busy
 
     @property
     def _has_work(self) -> bool:
@@ -429,23 +450,24 @@ class Channel:
         if paths.stalled:
             return None
         recovery = self.recovery
-        if recovery.mtu.wanted and self._outgoing.backlog >= WORTH_SEARCHING and self.outbound.may_search():
-            return self.outbound.seal_mtu_probe(now)
         size = recovery.mtu.size
-        if self._probes or self._has_work:
+        limit = 0
+        others = self._probes or self.control.queue or self.datagrams.outgoing
+        if others or self._outgoing.wants_to_send:
             most = 1 if recovery.reliable else min(max_segments, max(max_bytes // size, 1))
             limit = self.outbound.allowance(size, most, self._probes, now)
             if limit and size > LONE and not recovery.reliable:
                 limit = self._without_rest(limit, size)
+            if limit and not others:
+                transmit = self._poll_one(size - OVERHEAD, now, full=limit == 1 and not recovery.mtu.wanted)
+                if transmit is not None:
+                    return transmit
+            if recovery.mtu.wanted and self._outgoing.backlog >= WORTH_SEARCHING and self.outbound.may_search():
+                return self.outbound.seal_mtu_probe(now)
         else:
-            limit = 0
             self.outbound.limited = False
         if not limit and not self.acks.due:
             return None
-        if limit and self._outgoing.wants_to_send and not (self._probes or self.control or self.datagrams.outgoing):
-            transmit = self._poll_one(size - OVERHEAD, now, full=limit == 1)
-            if transmit is not None:
-                return transmit
         batch = Batch(size - OVERHEAD, limit or 1)
         acknowledging = self.acks.pending
         if acknowledging:
@@ -483,7 +505,7 @@ class Channel:
         if head:
             acks.on_sent(content)
             frame = head + frame
-        return self.outbound.seal([frame], [(1, content)], self.paths.active, now)
+        return self.outbound.seal_one(frame, content, now)
 
     def _fill(self, batch: Batch, now: float) -> None:
         if self.control:
@@ -503,6 +525,20 @@ class Channel:
         return self.recovery.pto
 
 
+def _make_migration(channel: Channel, result: HandshakeResult, surroundings: Surroundings) -> Migration:
+    return Migration(
+        result,
+        key=channel.key,
+        config=channel.config,
+        outbound=channel.outbound,
+        control=channel.control,
+        events=channel._events,
+        timers=channel.timers,
+        mask_key=channel._mask_key,
+        surroundings=surroundings,
+    )
+
+
 def _make_keep_alive(config: EndpointConfig, result: HandshakeResult, timeout: float, now: float) -> KeepAlive:
     # The peer's word can make us ask more often, but not without end.
     interval = min(config.keep_alive_interval, max(timeout / 2, LEAST_INTERVAL))
@@ -520,6 +556,8 @@ _HANDLERS: Final[dict[type, Callable[..., None]]] = {
     frames.AddressToken: Channel._on_address_token,
     frames.PathChallenge: Channel._on_path_challenge,
     frames.PathResponse: Channel._on_path_response,
+    frames.NewCid: Channel._on_new_cid,
+    frames.RetireCid: Channel._on_retire_cid,
 }
 _HANDLERS.update(
     dict.fromkeys(
@@ -529,7 +567,7 @@ _HANDLERS.update(
 )  # fmt: skip
 _HANDLERS.update(
     dict.fromkeys(
-        (frames.Error, frames.NewCid, frames.RetireCid, frames.Ticket, frames.ResumeState, frames.Dht),
+        (frames.Error, frames.Ticket, frames.ResumeState, frames.Dht),
         Channel._on_tolerated,
     )
 )

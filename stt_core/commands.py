@@ -11,7 +11,7 @@ from stt_core.context import Context
 from stt_core.errors import ErrorCode, SessionClosedError, StateError, STTError
 from stt_core.state import SessionState
 from stt_core.streams import READ_SIZE, StreamInfo, StreamMap
-from stt_core.types import SessionKey, StreamMode
+from stt_core.types import Path, SessionKey, StreamMode
 
 
 class Commands:
@@ -42,18 +42,20 @@ class Commands:
         return self._channel
 
     def _for_sending(self) -> StreamMap:
-        if self.state is not SessionState.ESTABLISHED:
+        channel = self._channel
+        if channel is None or self.state is not SessionState.ESTABLISHED:
             if self._error is not None:
                 raise self._error
             if self.state is SessionState.CLOSING:
                 raise SessionClosedError("the session is closing: nothing more can be sent")
             raise StateError(f"the session is {self.state.value}: the handshake isn't done yet")
-        self.mark_ready()
-        return self._require_channel().streams
+        if not self.queued:
+            self.mark_ready()
+        return channel.streams
 
     def _after_reading(self, streams: StreamMap) -> None:
         """Reading gives credit back."""
-        if streams.wants_to_send and not self.finished:
+        if streams.outgoing.wants_to_send and not self.finished:
             self.mark_ready()
 
     def open_stream(
@@ -82,6 +84,10 @@ class Commands:
         """Send bytes on a stream in bytes mode; returns how many were accepted."""
         return self._for_sending().write(stream_id, data)
 
+    def has_room(self, stream_id: int) -> bool:
+        """Whether sending would be accepted, at least in part; where not, ``StreamWritable`` tells when it would."""
+        return self._for_sending().has_room(stream_id)
+
     def finish(self, stream_id: int) -> None:
         """No more will be sent on this stream; what was accepted still arrives."""
         self._for_sending().finish(stream_id)
@@ -105,7 +111,7 @@ class Commands:
 
         :raises StreamResetError: where the peer abandoned the stream.
         """
-        streams = self._require_channel().streams
+        streams = (self._channel or self._require_channel()).streams
         try:
             return streams.read(stream_id, max_bytes)
         finally:
@@ -116,7 +122,7 @@ class Commands:
 
         :raises StreamResetError: where the peer abandoned the stream.
         """
-        streams = self._require_channel().streams
+        streams = (self._channel or self._require_channel()).streams
         try:
             return streams.read_message(stream_id)
         finally:
@@ -124,11 +130,11 @@ class Commands:
 
     def is_readable(self, stream_id: int) -> bool:
         """Whether a read would tell something now: data, a whole message, the end, or an error."""
-        return self._require_channel().streams.is_readable(stream_id)
+        return (self._channel or self._require_channel()).streams.is_readable(stream_id)
 
     def at_end(self, stream_id: int) -> bool:
         """Whether the peer finished the stream and everything was read."""
-        streams = self._require_channel().streams
+        streams = (self._channel or self._require_channel()).streams
         try:
             return streams.at_end(stream_id)
         finally:
@@ -149,6 +155,18 @@ class Commands:
     def read_datagram(self) -> bytes | None:
         """The oldest unreliable message received, or None."""
         return self._require_channel().datagrams.read()
+
+    def migrate(self, path: Path, now: float) -> None:
+        """Move to another path, once it has answered: ``PathChanged`` tells that it has, ``PathFailed`` that it didn't.
+
+        Streams go on, and nobody who sees both paths can tell by the packets that they carry one session. ``path`` may
+        be over another transport; over WebSocket it names a connection that is open and serves no other session. The
+        path that is in use says that this side's own address has changed.
+
+        :raises SessionClosedError: on a session that is closing or over.
+        """
+        self._for_sending()
+        self._require_channel().migration.migrate(path, now)
 
     def update_keys(self, now: float) -> None:
         """Move to the next packet keys now; done by itself long before it is needed."""

@@ -12,6 +12,7 @@ from stt_core.crypto import Crypto
 from stt_core.events import AnyEvent
 from stt_core.handshake.limits import host_of
 from stt_core.links import Links
+from stt_core.migration import Surroundings
 from stt_core.types import Entropy, Observer, Path, SessionKey
 
 MAX_ADDRESS_TOKENS = 256
@@ -28,11 +29,12 @@ class Context:
     observer: Observer | None
     budget_for: Callable[[SessionKey, Path, int], RemoteBudget]
     on_established: Callable[[SessionKey, float], None]
+    surroundings: Surroundings
+    links: Links
     events: deque[AnyEvent] = field(default_factory=deque)
     ready: deque[SessionKey] = field(default_factory=deque)
     address_tokens: OrderedDict[Path, bytes] = field(default_factory=OrderedDict, repr=False)
     session_ids: set[bytes] = field(default_factory=set)
-    links: Links = field(default_factory=Links)
 
     def claim(self, session_id: bytes) -> bool:
         """Give a new session its id; False where a live one has it already, by the will of who chose a nonce last."""

@@ -25,7 +25,8 @@ from stt_core.errors import ErrorCode, StateError
 from stt_core.events import AnyEvent, PathReleased, PeerRejected
 from stt_core.handshake import PENDING_LIFETIME, Accepted, Identity, Initiator, Refused, Responder
 from stt_core.handshake.limits import TargetBudget
-from stt_core.links import LinkState
+from stt_core.links import NOBODY, Links, LinkState
+from stt_core.migration import Surroundings
 from stt_core.outbound import OVERHEAD
 from stt_core.packet import LARGE, HandshakeType
 from stt_core.parameters import TransportParameters
@@ -67,6 +68,9 @@ class Endpoint:
         self.config = config
         self.wall_offset = wall_offset
         self._entropy = entropy
+        self._sessions: dict[SessionKey, Session] = {}
+        self._routes = Routes(config, entropy, self._sessions)
+        self._links = Links()
         self._context = Context(
             config=config,
             crypto=crypto,
@@ -74,15 +78,14 @@ class Endpoint:
             observer=observer,
             budget_for=self._budget_for,
             on_established=self._on_established,
+            surroundings=Surroundings(self._links.blocked, self._budget_for, self._routes),
+            links=self._links,
         )
-        self._routes = Routes(config, entropy)
-        self._links = self._context.links
         self._latest = 0.0
         """When the responder was last given something: its new connection ids are of that time."""
         self._identity = Identity(config.node_seed, crypto, entropy)
         self._responder: Responder | None = None
         self._targets = TargetBudget(config.rate_limits or RateLimits())
-        self._sessions: dict[SessionKey, Session] = {}
         self._live: set[SessionKey] = set()
         self._lingering: dict[SessionKey, Session] = {}
         """Over, but answering stragglers for some PTOs yet; oldest first."""
@@ -284,7 +287,7 @@ class Endpoint:
         if session is None:
             self._receive_unknown(bytes(data), path, now)
             return
-        mask = session.masks.get(cid)
+        mask = session.masks.get(cid) or session.mask_for(cid)
         if mask is None:
             return  # still connecting: nothing can be meant for it, and a reset would give its token away
         if path.transport != "websocket":
@@ -293,7 +296,9 @@ class Endpoint:
             self._counters.malformed += 1
             return
         elif session.receive_one(data, mask, path, now, ecn):
-            self._links.trust(path, session.key)
+            self._links.claim(path, session.key)
+            if session.path == path:  # until it has proved itself, it may be a copy that opened
+                self._links.trust(path, session.key)
         if not session.queued:
             self._touch(session)
 
@@ -372,8 +377,7 @@ class Endpoint:
         self._tell_link(path)
 
     def _tell_link(self, path: Path) -> None:
-        session = self._sessions.get(self._links.owner(path) or NOBODY)
-        if session is not None:
+        if (session := self._sessions.get(self._links.owner(path) or NOBODY)) is not None:
             session.receive_path_writable(path, path not in self._links.blocked)
 
     def receive_path_closed(self, path: Path, now: float) -> None:
@@ -469,9 +473,16 @@ class Endpoint:
 
     def _touch(self, session: Session) -> None:
         """After anything happened to a session: forget it, or see to its timer and to those it held up."""
-        self._schedule(session)
+        if session.state is SessionState.CLOSED or session.finished:
+            self._put_away(session)
+        else:
+            self._agenda.put(session)
         budget = session.budget
-        while budget is not None and budget.has_news:
+        if budget is not None and budget.blocked and budget.has_news:
+            self._wake(budget)
+
+    def _wake(self, budget: RemoteBudget) -> None:
+        while budget.has_news:
             # One at a time: each that had its turn wakes the next here, as long as there is room. To wake all would be
             # to poll all for each that may send.
             key = next(iter(budget.blocked))
@@ -482,8 +493,9 @@ class Endpoint:
                 waiting.mark_ready()
                 break
 
-    def _schedule(self, session: Session) -> None:
-        if session.state is SessionState.CLOSED and session.key in self._live:
+    def _put_away(self, session: Session) -> None:
+        """A session that is over lingers for a while, then it is forgotten."""
+        if session.key in self._live and session.state is SessionState.CLOSED:
             self._live.discard(session.key)
             self._context.session_ids.discard(session.session_id)
             self._no_longer_connecting(session)
@@ -501,13 +513,11 @@ class Endpoint:
         self._departed.add(session.key)
         self._lingering.pop(session.key, None)
         self._routes.forget(session)
-        for path in self._links.owned(session.key) if session.path.reliable else ():
+        for path in self._links.owned(session.key) if len(self._links) else ():
             self._context.events.append(PathReleased(path))
         budget = session.budget
         if budget is not None:
-            budget.forget(session.key)
-            if not budget.sessions:
-                self._budgets.pop(session.first_path, None)
+            self._leave(session.key, budget)
 
     def _linger(self, session: Session) -> None:
         """As many as may live may linger, for they hold memory too; the oldest makes room."""
@@ -528,8 +538,6 @@ class Endpoint:
         """A session of ours has keys both sides hold."""
         session = self._sessions[key]
         self._counters.sessions_opened += 1
-        if session.peer_reset_token is not None:
-            self._routes.expect_reset(session.peer_reset_token, session)
         if session.role is Role.INITIATOR:
             self._no_longer_connecting(session)
             self._targets.clear(session.first_path)
@@ -538,12 +546,21 @@ class Endpoint:
             responder.forget(session.local_cid, now)
             session.send_address_token(responder.address_token(session.first_path, now))
 
+    def _leave(self, key: SessionKey, budget: RemoteBudget) -> None:
+        budget.forget(key)
+        if not budget.sessions and budget.path is not None:
+            self._budgets.pop(budget.path, None)
+        self._wake(budget)
+
     def _budget_for(self, key: SessionKey, path: Path, hint: int) -> RemoteBudget:
+        before = self._sessions[key].budget
+        if before is not None:
+            self._leave(key, before)
         if path.reliable:
             return RemoteBudget(BOUNDLESS)  # no socket's buffer overflows, and what waits in it is TCP's affair
         budget = self._budgets.get(path)
         if budget is None:
-            budget = self._budgets[path] = RemoteBudget(hint)
+            budget = self._budgets[path] = RemoteBudget(hint, path)
         budget.limit = hint // 2
         budget.sessions.add(key)
         return budget
@@ -580,6 +597,4 @@ class Endpoint:
             self._replies.append(Transmit(data, path, len(data)))
 
 
-NOBODY = SessionKey(0)
-"""The key of no session: they count from 1."""
 _ESTABLISHED = (SessionState.ESTABLISHED, SessionState.CLOSING)

@@ -57,7 +57,10 @@ class SessionClosed(Event):
 
 @dataclass(frozen=True, slots=True)
 class StreamOpened(Event):
-    """The peer opened a stream (or sent on one of the shared application-chosen ids first)."""
+    """The peer opened a stream (or sent on one of the shared application-chosen ids first).
+
+    Where this side had opened the same id already, with another purpose: the initiator's is what counts from now on.
+    """
 
     stream_id: int
     mode: StreamMode
@@ -120,9 +123,18 @@ class PathChanged(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class PathValidated(Event):
+    """A path that the session moves to has answered: the peer is there."""
+
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
 class PathFailed(Event):
-    """The reliable path that the session used is gone. What was not acknowledged is sent again once there is another;
-    the session waits for one until the peer's silence ends it.
+    """A path that the session was told to move to doesn't answer, and nothing has changed; or the one it uses is gone.
+
+    Then what was not acknowledged is sent again once there is another, for which the session waits until the peer's
+    silence ends it.
     """
 
     path: Path

@@ -30,15 +30,12 @@ class KeepAlive:
         self._wait = interval * (1 + YIELD) if yields else interval
         self.timeout = timeout
         self.last_heard = now
+        """When the last packet came that opened under the session's keys."""
         self._asked = now
         self._serial = 0
         self._open = False
         self.answered = 0
         """How many of our questions were answered."""
-
-    def on_authenticated(self, now: float) -> None:
-        """A packet opened under the session's keys."""
-        self.last_heard = now
 
     def next_due(self) -> float:
         """When the next KEEP_ALIVE should leave: up to a 200th of ``interval`` early, at a time of a common grid, so

@@ -10,6 +10,9 @@ from enum import Enum
 
 from stt_core.types import Path, SessionKey
 
+NOBODY = SessionKey(0)
+"""The key of no session: they count from 1."""
+
 
 class LinkState(Enum):
     """What is known of who is at the other end of a reliable path."""

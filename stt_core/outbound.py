@@ -6,9 +6,10 @@ against the congestion window, the pacer and the remote's buffer.
 
 from __future__ import annotations
 
+from math import inf
 from typing import Final
 
-from stt_core.budget import SMALL, WHOLE, RemoteBudget, part_at_once, truesize
+from stt_core.budget import BOOKKEEPING, SMALL, WHOLE, RemoteBudget, part_at_once, truesize
 from stt_core.control import Control
 from stt_core.frames import KeepAlive
 from stt_core.keys import CidMask
@@ -85,7 +86,7 @@ class Outbound:
         """How many packets of ``size`` bytes, of the ``most`` that a batch holds, may leave now: by cwnd, the remote's
         buffer and pacing. ``probes`` of them may whatever the window says.
         """
-        cost = truesize(size) * self._part // WHOLE
+        cost = (size + BOOKKEEPING) * self._part // WHOLE
         window = (self.recovery.congestion.cwnd - self.recovery.bytes_in_flight) // size
         room = most
         budget = self.budget
@@ -104,15 +105,23 @@ class Outbound:
                 self._timers.set(Timer.PACING, at)
         return limit if limit > 0 and not probes else max(limit, min(probes, most), 0)
 
-    def seal(self, plains: list[bytes], records: list[tuple[int, Content]], path: Path, now: float) -> Transmit:
-        """Number, seal and record packets, at least one; ``records`` holds ``(packets, content)`` in their order."""
+    def seal(
+        self,
+        plains: list[bytes],
+        records: list[tuple[int, Content]],
+        path: Path,
+        now: float,
+        mask: CidMask | None = None,
+    ) -> Transmit:
+        """Number, seal and record packets, at least one; ``records`` holds ``(packets, content)`` in their order.
+
+        ``mask`` is of the connection id they bear, by default that of the active path.
+        """
         protection = self.protection
         if protection.next_number >= self._skip_at:
-            self.recovery.skip(protection.next_number)
-            protection.next_number += 1
-            self._plan_skip()
+            self._skip()
         first = number = protection.next_number
-        data = protection.seal(plains, self.peer_mask, now)
+        data = protection.seal(plains, mask or self.peer_mask, now)
         size = len(plains[0]) + OVERHEAD
         eliciting = False
         for count, content in records:
@@ -135,6 +144,26 @@ class Outbound:
         if path == self.paths.active and marks.mark(first, len(plains)):
             return Transmit(data, path, size, ECT_0)
         return Transmit(data, path, size)
+
+    def seal_one(self, plain: bytes, content: Content, now: float) -> Transmit:
+        """:meth:`seal` of a single packet that asks to be acknowledged, for the active path."""
+        protection, recovery = self.protection, self.recovery
+        if protection.next_number >= self._skip_at:
+            self._skip()
+        number = protection.next_number
+        data = protection.seal_one(plain, self.peer_mask, now)
+        size = len(data)
+        recovery.on_sent(number, 1, size, content, now)
+        self.bytes_sent += size
+        self.packets_sent += 1
+        if self._observer is not None:
+            self._observer.packets_sent(self._key, number, 1, size, now)
+        if self._paced:
+            self.pacer.on_sent(size, now)
+        self.charge()
+        self.plan_loss_timer()
+        marked = recovery.ecn is not None and not recovery.reliable and recovery.ecn.mark(number, 1)
+        return Transmit(data, self.paths.active, size, ECT_0 if marked else 0)
 
     def may_search(self) -> bool:
         """Whether a probe of the path's size may leave now."""
@@ -160,16 +189,22 @@ class Outbound:
             # Without pacing, as on loopback, all that leaves arrives at once.
             if self.budget.limit >= SMALL and rtt.has_sample:
                 self._part = part_at_once(rtt.smoothed)
-        self.protection.pto = self.recovery.pto
+        self.protection.pto = self.recovery.rtt.pto + self.recovery.max_ack_delay
         self.charge()
         self.plan_loss_timer()
 
     def charge(self) -> None:
         """Keep the remote socket's budget in step with what is in flight."""
         recovery = self.recovery
-        charge = truesize(recovery.bytes_in_flight, recovery.packets_in_flight) * self._part // WHOLE
+        charge = (recovery.bytes_in_flight + recovery.packets_in_flight * BOOKKEEPING) * self._part // WHOLE
         self.budget.used += charge - self._charged
         self._charged = charge
+
+    def _skip(self) -> None:
+        """Let a number pass unused: who acknowledges it did not look (RFC 9000 section 21.4)."""
+        self.recovery.skip(self.protection.next_number)
+        self.protection.next_number += 1
+        self._plan_skip()
 
     def _plan_skip(self) -> None:
         self._skip_at = self.protection.next_number + SKIP_LEAST + self._entropy(1)[0] * SKIP_SPREAD // 256
@@ -177,10 +212,7 @@ class Outbound:
     def plan_loss_timer(self) -> None:
         """Set the timer by which something must be acknowledged."""
         at = self.recovery.deadline()
-        if at is None:
-            self._timers.cancel(Timer.LOSS)
-        else:
-            self._timers.set(Timer.LOSS, at)
+        self._timers.at[Timer.LOSS] = inf if at is None else at
 
     def release(self) -> None:
         """Give back what this session held of the remote's budget."""

@@ -23,6 +23,7 @@ from stt_core.types import Role, Suite
 _M32: Final = 0xFFFF_FFFF
 _HALF: Final = 1 << 31
 _NONCE: Final = 12
+_FIRST_BYTES: Final = {phase: bytes((SHORT_FIRST_BYTE | phase,)) for phase in (0, KEY_PHASE_BIT)}
 _INITIAL_PTO: Final = 1.0
 """Before the first sample: 333 ms and four times half of it (RFC 9002 section 6.2.2)."""
 
@@ -63,10 +64,10 @@ class Protection:
     """
 
     __slots__ = (
-        "_boundary", "_confirmed", "_crypto", "_current", "_encrypt", "_invalid_tag", "_iv", "_limits", "_next",
+        "_boundary", "_crypto", "_current", "_encrypt", "_invalid_tag", "_iv", "_limits", "_next",
         "_next_keys", "_phase_ends", "_previous", "_previous_largest", "_read_phase", "_sealed",
-        "_sealed_bytes", "_send_first", "_send_keys", "_send_phase", "_suite", "_wanted", "failed", "largest_opened",
-        "next_number", "previous_until", "pto", "spent",
+        "_sealed_bytes", "_send_first", "_send_keys", "_send_phase", "_suite", "_wanted", "confirmed", "failed",
+        "largest_opened", "next_number", "previous_until", "pto", "spent",
     )  # fmt: skip
 
     def __init__(
@@ -82,7 +83,8 @@ class Protection:
         self.pto = _INITIAL_PTO
 
         self._send_phase = 0
-        self._confirmed = False
+        self.confirmed = False
+        """Whether the peer has acknowledged a packet under the current send keys."""
         self._use_send_keys(secrets.traffic(role))
         self._phase_ends = -inf  # known once there is a time: at the first seal
         self._wanted = False
@@ -119,31 +121,43 @@ class Protection:
 
         Each datagram is 29 bytes longer than its plaintext. ``cid`` is the mask of the cid they are addressed to.
         """
+        count = len(plains)
+        if count == 1:
+            return self.seal_one(plains[0], cid, now)
         limits = self._limits
         if now >= self._phase_ends or self._sealed >= limits.packets or self._sealed_bytes >= limits.size:
             self._consider_update(now)
         first = self.next_number
-        count = len(plains)
         iv = self._iv
         flip = (self._send_phase & 1) ^ cid.phase
         prefix = ((SHORT_FIRST_BYTE | flip * KEY_PHASE_BIT) << 64 | int.from_bytes(cid.cid, "big")) << 32
         wire = (first + cid.mask) & _M32
-        if count == 1:
-            head = (prefix + wire).to_bytes(SHORT_HEADER, "big")
-            data = head + self._encrypt((iv ^ first).to_bytes(_NONCE, "big"), plains[0], head)
-        else:
-            if wire + count <= _M32:
-                heads = [n.to_bytes(SHORT_HEADER, "big") for n in range(prefix + wire, prefix + wire + count)]
-            else:  # the 32 bits on the wire wrap inside this batch
-                wires = range(wire, wire + count)
-                heads = [(prefix + (n & _M32)).to_bytes(SHORT_HEADER, "big") for n in wires]
-            nonces = [(iv ^ number).to_bytes(_NONCE, "big") for number in range(first, first + count)]
-            parts = [b""] * (2 * count)
-            parts[::2] = heads
-            parts[1::2] = map(self._encrypt, nonces, plains, heads)
-            data = b"".join(parts)
+        if wire + count <= _M32:
+            heads = [n.to_bytes(SHORT_HEADER, "big") for n in range(prefix + wire, prefix + wire + count)]
+        else:  # the 32 bits on the wire wrap inside this batch
+            wires = range(wire, wire + count)
+            heads = [(prefix + (n & _M32)).to_bytes(SHORT_HEADER, "big") for n in wires]
+        nonces = [(iv ^ number).to_bytes(_NONCE, "big") for number in range(first, first + count)]
+        parts = [b""] * (2 * count)
+        parts[::2] = heads
+        parts[1::2] = map(self._encrypt, nonces, plains, heads)
+        data = b"".join(parts)
         self.next_number = first + count
         self._sealed += count
+        self._sealed_bytes += len(data)
+        return data
+
+    def seal_one(self, plain: bytes, cid: CidMask, now: float) -> bytes:
+        """:meth:`seal` of a single packet, without the columns."""
+        limits = self._limits
+        if now >= self._phase_ends or self._sealed >= limits.packets or self._sealed_bytes >= limits.size:
+            self._consider_update(now)
+        number = self.next_number
+        phase = KEY_PHASE_BIT if (self._send_phase & 1) ^ cid.phase else 0
+        head = _FIRST_BYTES[phase] + cid.cid + ((number + cid.mask) & _M32).to_bytes(4, "big")
+        data = head + self._encrypt((self._iv ^ number).to_bytes(_NONCE, "big"), plain, head)
+        self.next_number = number + 1
+        self._sealed += 1
         self._sealed_bytes += len(data)
         return data
 
@@ -153,11 +167,11 @@ class Protection:
         :raises Violation: KEY_UPDATE, where the peer acknowledges packets under our new keys while it still sends
             under its old ones (RFC 9001 section 6.2).
         """
-        if self._confirmed or largest_acked < self._send_first:
+        if self.confirmed or largest_acked < self._send_first:
             return
         if self._read_phase < self._send_phase:
             raise Violation(ErrorCode.KEY_UPDATE, "the peer acknowledged new keys under its old ones")
-        self._confirmed = True
+        self.confirmed = True
 
     def update_keys(self, now: float) -> None:
         """Move to the next send keys as soon as the protocol allows, at once where it does.
@@ -174,7 +188,7 @@ class Protection:
             self._phase_ends = now + limits.seconds
         due = now >= self._phase_ends or self._sealed >= limits.packets or self._sealed_bytes >= limits.size
         self._discard_previous(now)
-        if (due or self._wanted) and self._confirmed and self._previous is None:
+        if (due or self._wanted) and self.confirmed and self._previous is None:
             self._update_send_keys(now)
         elif self._wanted:
             self._phase_ends = min(self._phase_ends, now)  # ask again at every seal
@@ -191,7 +205,7 @@ class Protection:
         self._encrypt = self._crypto.aead(self._suite, keys.key).encrypt
         self._iv = keys.iv
         self._send_first = self.next_number
-        self._confirmed = False
+        self.confirmed = False
         self._sealed = 0
         self._sealed_bytes = 0
         self.spent = False
@@ -256,7 +270,8 @@ class Protection:
         except self._invalid_tag:
             self.failed += 1
             return None
-        self.largest_opened = max(self.largest_opened, number)
+        if number > self.largest_opened:  # noqa: PLR1730 - once a packet
+            self.largest_opened = number
         return number, plain
 
     def _open_current(

@@ -241,6 +241,11 @@ class ReceivedPackets:
         left = bisect_right(edges, number)
         edges[:left] = [number] if left & 1 else []
 
+    def only(self) -> tuple[int, int] | None:
+        """The one range there is, as ``(first, last)``, both inclusive; None where there are several, or none."""
+        edges = self._edges
+        return (edges[0], edges[1] - 1) if len(edges) == 2 else None
+
     def newest(self, limit: int = MAX_ACK_RANGES) -> list[tuple[int, int]]:
         """The newest ``limit`` ranges as ``(first, last)``, both inclusive, newest first: the body of an ACK."""
         edges = self._edges[-2 * limit :]

@@ -7,6 +7,7 @@ an id that may yet become a session.
 from __future__ import annotations
 
 import hmac
+from collections.abc import Mapping
 
 from stt_core.cids import CidMint
 from stt_core.config import EndpointConfig
@@ -14,7 +15,7 @@ from stt_core.handshake.limits import TokenBucket
 from stt_core.outbound import OVERHEAD
 from stt_core.parameters import RESET_TOKEN_SIZE
 from stt_core.session import Session
-from stt_core.types import Entropy
+from stt_core.types import Entropy, SessionKey
 
 SMALLEST_RESET = OVERHEAD + 1
 """As long as the smallest packet. A KEEP_ALIVE is 34 bytes, and it is what an idle peer of ours sends."""
@@ -23,11 +24,15 @@ LARGEST_RESET = OVERHEAD + RESET_TOKEN_SIZE
 
 
 class Routes:
-    """One endpoint's connection ids. ``sessions`` is the table itself, for those who look up once per packet."""
+    """One endpoint's connection ids: a :class:`~stt_core.cids.CidRegistry` over ``known``, its sessions by their keys.
 
-    __slots__ = ("_cids", "_entropy", "_peers_tokens", "_reset_key", "_resets", "sessions")
+    ``sessions`` is the table itself, for those who look up once per packet.
+    """
 
-    def __init__(self, config: EndpointConfig, entropy: Entropy) -> None:
+    __slots__ = ("_cids", "_entropy", "_known", "_peers_tokens", "_reset_key", "_resets", "sessions")
+
+    def __init__(self, config: EndpointConfig, entropy: Entropy, known: Mapping[SessionKey, Session]) -> None:
+        self._known = known
         self.sessions: dict[bytes, Session] = {}
         self._entropy = entropy
         self._reset_key = (
@@ -37,7 +42,7 @@ class Routes:
         )
         self._cids = CidMint(entropy)
         self._resets = None if config.rate_limits is None else TokenBucket(config.rate_limits.resets_per_second, 10)
-        self._peers_tokens: dict[bytes, Session] = {}
+        self._peers_tokens: dict[bytes, SessionKey] = {}
 
     def __len__(self) -> int:
         """How many ids and tokens are known."""
@@ -54,13 +59,31 @@ class Routes:
         """What tells the peer that we have lost the session with this id; 16 bytes."""
         return hmac.digest(self._reset_key, cid, "sha256")[:RESET_TOKEN_SIZE]
 
-    def expect_reset(self, token: bytes, session: Session) -> None:
+    def issue(self, key: SessionKey, now: float) -> tuple[bytes, bytes]:
+        """A fresh id for packets to that session, and its reset token."""
+        cid = self.new_cid(now)
+        self.sessions[cid] = self._known[key]
+        return cid, self.reset_token(cid)
+
+    def withdraw(self, cid: bytes) -> None:
+        """Packets to this id are nobody's from here on."""
+        session = self.sessions.pop(cid, None)
+        if session is not None:
+            session.masks.pop(cid, None)
+
+    def expect_reset(self, token: bytes, key: SessionKey) -> None:
         """A packet that ends with ``token`` says that the peer has lost this session."""
-        self._peers_tokens[token] = session
+        if token:
+            self._peers_tokens[token] = key
+
+    def forget_reset(self, token: bytes) -> None:
+        """Such a packet says nothing any more."""
+        self._peers_tokens.pop(token, None)
 
     def reset_by(self, data: bytes) -> Session | None:
         """The session whose peer says so by this packet, if it does."""
-        return self._peers_tokens.get(data[-RESET_TOKEN_SIZE:])
+        key = self._peers_tokens.get(data[-RESET_TOKEN_SIZE:])
+        return None if key is None else self._known.get(key)
 
     def reset_for(self, data: bytes, now: float) -> bytes | None:
         """How to tell the sender of a packet to nobody that we know of no such session; None to say nothing."""
@@ -76,7 +99,7 @@ class Routes:
 
     def forget(self, session: Session) -> None:
         """That session is over."""
-        for cid in (session.local_cid, *session.masks):
+        for cid in session.local_cids:
             self.sessions.pop(cid, None)
-        if session.peer_reset_token is not None:
-            self._peers_tokens.pop(session.peer_reset_token, None)
+        for token in session.reset_tokens:
+            self._peers_tokens.pop(token, None)

@@ -12,6 +12,7 @@ then what to do comes out (``poll_transmit``, ``next_timer``, and events in the 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import inf
 
 from stt_core import frames
 from stt_core.budget import RemoteBudget
@@ -36,8 +37,8 @@ class Session(Commands):
     """See the module's text. Made by :class:`~stt_core.endpoint.Endpoint` only."""
 
     __slots__ = (
-        "_begin", "_close_request", "_farewell", "_initiator", "_path", "_peer", "_timers", "local_cid", "masks",
-        "peer_reset_token", "role", "scheduled_at",
+        "_begin", "_close_request", "_farewell", "_initiator", "_path", "_peer", "local_cid", "masks", "role",
+        "scheduled_at", "timers",
     )  # fmt: skip
 
     def __init__(self, context: Context, key: SessionKey, role: Role, path: Path, local_cid: bytes) -> None:
@@ -45,12 +46,12 @@ class Session(Commands):
         self.role = role
         self.local_cid = local_cid
         self.masks: dict[bytes, CidMask] = {}
-        """Our connection ids, and how packets to each are masked; empty before there are keys."""
-        self.peer_reset_token: bytes | None = None
+        """How packets to those of our connection ids are masked that any came to; empty before there are keys."""
         self.scheduled_at: float | None = None
         """The endpoint's own note: where it stands in its agenda."""
         self._path = path
-        self._timers = Timers()
+        self.timers = Timers()
+        """All this session waits for."""
         self._begin: Callable[[float], Initiator] | None = None
         self._initiator: Initiator | None = None
         self._peer: Peer | None = None
@@ -90,7 +91,23 @@ class Session(Commands):
     @property
     def budget(self) -> RemoteBudget | None:
         """What this session shares with all others to the same socket; None before there are keys."""
-        return self._channel.budget if self._channel else None
+        return self._channel.outbound.budget if self._channel else None
+
+    @property
+    def local_cids(self) -> list[bytes]:
+        """All connection ids that packets for this session may come to."""
+        return [self.local_cid, *(self._channel.migration.local if self._channel else ())]
+
+    @property
+    def reset_tokens(self) -> list[bytes]:
+        """What a packet ends with by which the peer says that it has lost this session; 16 bytes each."""
+        return self._channel.migration.reset_tokens if self._channel else []
+
+    def mask_for(self, cid: bytes) -> CidMask | None:
+        """How packets to our ``cid`` are masked; None while there are no keys."""
+        if self._channel is not None:
+            self.masks[cid] = self._channel.receive_mask(cid)
+        return self.masks.get(cid)
 
     @property
     def error(self) -> STTError | None:
@@ -123,7 +140,7 @@ class Session(Commands):
         got our FINAL, and that its AUTH_PROOF was no replay."""
         self.state = advance(SESSION, self.state, SessionTrigger.START)
         self._open_channel(result, now)
-        self._timers.set(Timer.HANDSHAKE, now + pending)
+        self.timers.set(Timer.HANDSHAKE, now + pending)
 
     def receive_handshake(self, data: bytes, now: float) -> None:
         """A handshake packet for this initiator."""
@@ -177,7 +194,7 @@ class Session(Commands):
             self._start_over(now)
         else:
             self._initiator = self._begin = None
-            self._timers.clear()
+            self.timers.clear()
             channel = self._open_channel(result, now)
             self._established(now)
             # The responder reports and starts nothing before it opens a packet of ours: send one, until acked.
@@ -203,7 +220,6 @@ class Session(Commands):
     def _open_channel(self, result: HandshakeResult, now: float) -> Channel:
         context = self._context
         self._peer = result.peer  # all keys are derived here: nothing else may know the master secret later
-        self.peer_reset_token = result.peer_parameters.reset_token
         self._channel = Channel(
             result,
             key=self.key,
@@ -213,20 +229,21 @@ class Session(Commands):
             path=self._path,
             budget=context.budget_for(self.key, self._path, result.peer_parameters.receive_buffer_hint),
             events=context.events,
-            timers=self._timers,
+            timers=self.timers,
             observer=context.observer,
-            full_links=context.links.blocked,
+            surroundings=context.surroundings,
             now=now,
         )
         self.masks[self.local_cid] = self._channel.receive_mask(self.local_cid)
         return self._channel
 
     def _established(self, now: float) -> None:
-        alive = self._require_channel().keep_alive
+        channel = self._require_channel()
+        alive = channel.keep_alive
         self.state = advance(SESSION, self.state, SessionTrigger.CONFIRMED)
-        self._timers.cancel(Timer.HANDSHAKE)
-        self._timers.set(Timer.IDLE, alive.dead_at())
-        self._timers.set(Timer.KEEP_ALIVE, alive.next_due())
+        self.timers.cancel(Timer.HANDSHAKE)
+        self.timers.set(Timer.IDLE, alive.dead_at())
+        self.timers.set(Timer.KEEP_ALIVE, alive.next_due())
         told = SessionEstablished(
             self.key,
             session_id=self.session_id,
@@ -236,6 +253,7 @@ class Session(Commands):
             initiated=self.role is Role.INITIATOR,
         )
         self._context.events.append(told)
+        channel.migration.begin(now)
         self._context.on_established(self.key, now)
 
     def send_address_token(self, token: bytes) -> None:
@@ -260,7 +278,7 @@ class Session(Commands):
             return
         try:
             numbers, plains = channel.protection.open(aads[0][0], wires, aads, ciphertexts, cid, now)
-            news = bool(plains) and self._accept(channel, numbers, plains, path, now, ecn)
+            news = bool(plains) and self._accept(channel, numbers, plains, path, now, ecn, cid.cid)
         except Violation as violation:
             self._fail(violation.code, violation.reason, now)
         else:
@@ -273,7 +291,13 @@ class Session(Commands):
             return False
         try:
             opened = channel.protection.open_one(datagram, cid, now)
-            news = opened is not None and self._accept(channel, [opened[0]], [opened[1]], path, now, ecn)
+            if opened is None:
+                news = False
+            else:
+                if self.state is SessionState.HANDSHAKING:
+                    self._established(now)
+                number, plain = opened
+                news = channel.accept((number,), [plain], path, now, ecn, cid.cid)
         except Violation as violation:
             self._fail(violation.code, violation.reason, now)
             return True
@@ -281,11 +305,18 @@ class Session(Commands):
         return news
 
     def _accept(
-        self, channel: Channel, numbers: Sequence[int], plains: list[bytes], path: Path, now: float, ecn: int
+        self,
+        channel: Channel,
+        numbers: Sequence[int],
+        plains: list[bytes],
+        path: Path,
+        now: float,
+        ecn: int,
+        cid: bytes,
     ) -> bool:
         if self.state is SessionState.HANDSHAKING:
             self._established(now)  # before anything in these packets becomes an event
-        return channel.accept(numbers, plains, path, now, ecn)
+        return channel.accept(numbers, plains, path, now, ecn, cid)
 
     def receive_too_big(self, size: int, now: float) -> None:
         """The system refused to send ``size`` bytes at once to the peer."""
@@ -304,15 +335,17 @@ class Session(Commands):
             if channel.protection.exhausted:
                 self._fail(ErrorCode.AEAD_LIMIT, "too many forged packets", now)
             return
+        if channel.protection.previous_until < inf:  # the peer has updated its keys
+            self.timers.set(Timer.KEYS, channel.protection.previous_until)
         if channel.address_token is not None:
-            self._context.keep_address_token(self._path, channel.address_token)
+            self._context.keep_address_token(self.path, channel.address_token)
             channel.address_token = None
         if channel.peer_closed is not None:
             self._on_peer_close(channel, now)
         if channel.close_acknowledged and self._farewell is not None:
             self._farewell.on_acknowledged(now, channel.pto)
             self._after_farewell(now)
-        if self.wants_to_send:
+        if not self.queued and self.wants_to_send:
             self.mark_ready()
 
     # --- the end
@@ -356,8 +389,8 @@ class Session(Commands):
         self._farewell = Farewell(frame, initiated=initiated, now=now, pto=channel.pto)
         channel.quiet = True
         channel.outbound.release()
-        self._timers.clear()
-        self._timers.set(Timer.CLOSE, self._farewell.next_timer())
+        self.timers.clear()
+        self.timers.set(Timer.CLOSE, self._farewell.next_timer())
 
     def _report_closed(self, reason: CloseReason, code: int, message: str) -> None:
         if self._error is None:
@@ -371,12 +404,12 @@ class Session(Commands):
             code, message, _ = self._close_request or (ErrorCode.NO_ERROR, "", 0.0)
             self.state = advance(SESSION, self.state, SessionTrigger.DONE)
             self._report_closed(CloseReason.GRACEFUL, code, message or "closed by this side")
-        self._timers.set(Timer.CLOSE, farewell.next_timer())
+        self.timers.set(Timer.CLOSE, farewell.next_timer())
 
     def _forget(self, trigger: SessionTrigger) -> None:
         """Straight to CLOSED, with nothing left to say."""
         self.state = advance(SESSION, self.state, trigger)
-        self._timers.clear()
+        self.timers.clear()
         self._initiator = self._begin = None
         if self._channel is not None:
             self._channel.quiet = True
@@ -401,7 +434,7 @@ class Session(Commands):
             self.state = advance(SESSION, self.state, SessionTrigger.CLOSE)
         elif self._farewell is not None or self._close_request is None or linger >= self._close_request[2]:
             return
-        self._timers.cancel(Timer.CLOSE)
+        self.timers.cancel(Timer.CLOSE)
         self._close_request = (code, reason, linger)
         self.mark_ready()
 
@@ -420,9 +453,9 @@ class Session(Commands):
         if self._farewell is not None:
             return
         if linger > 0 and (channel.streams.has_unacknowledged or channel.datagrams.outgoing):
-            if Timer.CLOSE not in self._timers:
-                self._timers.set(Timer.CLOSE, now + linger)
-            if now < self._timers[Timer.CLOSE]:
+            if Timer.CLOSE not in self.timers:
+                self.timers.set(Timer.CLOSE, now + linger)
+            if now < self.timers[Timer.CLOSE]:
                 return
         self._say_farewell(channel, frames.SessionClose(code, reason).encode(), initiated=True, now=now)
 
@@ -442,16 +475,14 @@ class Session(Commands):
         if channel.protection.spent:
             self._fail(ErrorCode.AEAD_LIMIT, "it lets no new keys come, and ours may seal no more", now)
         if self._farewell is None:
-            transmit = channel.poll(now, max_segments, max_bytes)
-            self._timers.set(Timer.KEYS, channel.protection.previous_until)
-            return transmit
+            return channel.poll(now, max_segments, max_bytes)
         if not self._farewell.wants_to_send or channel.paths.lost:
             return None
         batch = Batch(channel.datagram_size - OVERHEAD, 1)
         self._farewell.fill(batch, now)
         batch.end_packet(pad=False)
         transmit = channel.outbound.seal(batch.plains, batch.records, channel.paths.active, now)
-        self._timers.set(Timer.CLOSE, self._farewell.next_timer())
+        self.timers.set(Timer.CLOSE, self._farewell.next_timer())
         return transmit
 
     @property
@@ -464,15 +495,15 @@ class Session(Commands):
 
     def next_timer(self) -> float | None:
         """When :meth:`handle_timer` is due, monotonic seconds; None for never."""
-        return self._timers.next()
+        return self.timers.next()
 
     def handle_timer(self, now: float) -> None:
         """Act on every timer that is due."""
-        if self._farewell is None and self._close_request is not None and Timer.CLOSE in self._timers:
+        if self._farewell is None and self._close_request is not None and Timer.CLOSE in self.timers:
             self.mark_ready()  # a linger that runs out is noticed by the poll, which needs its deadline
-            if self._timers[Timer.CLOSE] <= now:
+            if self.timers[Timer.CLOSE] <= now:
                 self._close_request = (*self._close_request[:2], 0.0)
-        for timer in self._timers.expired(now):
+        for timer in self.timers.expired(now):
             self._on_timer(timer, now)
         if self.wants_to_send:
             self.mark_ready()
@@ -487,7 +518,7 @@ class Session(Commands):
                 self._after_handshake_step(self._initiator, now)
         elif timer is Timer.CLOSE and self._farewell is not None:
             if self._farewell.handle_timer(now):
-                self._timers.clear()
+                self.timers.clear()
                 self.finished = True
             self._after_farewell(now)
         elif channel is None or channel.quiet:
@@ -499,19 +530,25 @@ class Session(Commands):
         elif timer is Timer.KEEP_ALIVE:
             if channel.keep_alive.next_due() <= now:
                 channel.send_keep_alive(now)
-            self._timers.set(Timer.KEEP_ALIVE, channel.keep_alive.next_due())
+            self.timers.set(Timer.KEEP_ALIVE, channel.keep_alive.next_due())
         elif timer is Timer.IDLE:
             self._on_idle_timer(channel, now)
         elif timer is Timer.KEYS:
             channel.protection.handle_timer(now)
-            self._timers.set(Timer.KEYS, channel.protection.previous_until)
+            self.timers.set(Timer.KEYS, channel.protection.previous_until)
         elif timer is Timer.PATH:
+            self._on_path_timer(channel, now)
+
+    def _on_path_timer(self, channel: Channel, now: float) -> None:
+        try:
             channel.migration.handle_timer(now)
+        except Violation as violation:
+            self._fail(violation.code, violation.reason, now)
 
     def _on_idle_timer(self, channel: Channel, now: float) -> None:
         alive = channel.keep_alive
         if alive.dead_at() > now:  # heard since the timer was set: it is moved when it fires, not at each packet
-            self._timers.set(Timer.IDLE, alive.dead_at())
+            self.timers.set(Timer.IDLE, alive.dead_at())
             return
         self._die(
             CloseReason.TIMEOUT,
@@ -521,6 +558,6 @@ class Session(Commands):
 
     def _set(self, timer: Timer, at: float | None) -> None:
         if at is None:
-            self._timers.cancel(timer)
+            self.timers.cancel(timer)
         else:
-            self._timers.set(timer, at)
+            self.timers.set(timer, at)

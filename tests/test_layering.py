@@ -108,6 +108,13 @@ def test_a_package_imports_only_packages_below_it(path: Path) -> None:
     assert not [f"{path}:{line}: {top}" for line, top in tops if top in PACKAGES and top not in allowed]
 
 
+@pytest.mark.parametrize("path", [path for path in SHIPPED if path.parts[0] in ("stt_core", "stt_backends")], ids=str)
+def test_nothing_below_the_adapters_waits(path: Path) -> None:
+    waits = (ast.Await, ast.AsyncFor, ast.AsyncWith)
+    found = [f"{path}:{node.lineno}" for node in ast.walk(tree(path)) if isinstance(node, waits)]
+    assert not found or path.is_relative_to("stt_backends/behaviours")  # which awaits what it is given, see there
+
+
 @pytest.mark.parametrize("path", SHIPPED, ids=str)
 def test_no_file_is_two_things(path: Path) -> None:
     length = len((ROOT / path).read_text(encoding="utf-8").splitlines())

@@ -87,7 +87,8 @@ def build_driver(settings: NodeSettings, on_event: Callable[[AnyEvent], None]) -
         logger.warning("the shared seed is weak: %s", weak)
     crypto = PycaCrypto()
     details = dict(settings.endpoint)
-    check_bytes("node_seed", details["node_seed"], 16, 1024, secret=True)
+    if details["node_seed"] is not None:
+        check_bytes("node_seed", details["node_seed"], 16, 1024, secret=True)
     if details["node_id"] is None:
         details["node_id"] = node_id_of(Identity(details["node_seed"], crypto, os.urandom).public)
     sock, listener = _bind(settings)

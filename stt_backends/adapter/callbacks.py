@@ -14,6 +14,9 @@ from typing import Any
 
 logger = logging.getLogger("stt.node")
 
+CANCEL_PATIENCE = 1.0
+"""Seconds a cancelled callback has for its clean-up; whoever shields itself for longer is left behind."""
+
 ClosedCallback = Callable[[bytes, str], Any]
 """Takes a session's id and why it ended."""
 

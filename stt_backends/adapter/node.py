@@ -111,8 +111,8 @@ class BaseNode(ABC, Generic[SessionT]):
             shared_seed=shared_seed,
             endpoint={
                 "node_id": node_id,
-                # An identity of its own even where nobody asked for one: then the derived node id can be proved.
-                "node_seed": os.urandom(32) if node_seed is None else node_seed,
+                # A node without a name gets one that it can prove, though nobody asked for an identity.
+                "node_seed": os.urandom(32) if node_seed is None and node_id is None else node_seed,
                 "max_udp_payload": MAX_DATAGRAM if max_udp_payload is None else max_udp_payload,
                 "keep_alive_interval": keep_alive_interval,
                 "keep_alive_timeout": keep_alive_timeout,

@@ -10,9 +10,54 @@ from collections.abc import Awaitable, Callable
 from math import inf
 from typing import Protocol
 
+from stt_backends.absent import AbsentSocket
 from stt_backends.adapter.parking import ParkingLot
-from stt_backends.driver import Driver
-from stt_backends.websocket.hub import Source
+from stt_backends.udp import UdpSocket
+from stt_backends.websocket.hub import Hub, Source
+
+
+class Drivable(Protocol):
+    """What a pump drives: a :class:`~stt_backends.driver.Driver`, or that of a DHT node."""
+
+    @property
+    def socket(self) -> UdpSocket | AbsentSocket:
+        """What to wait for."""
+        ...
+
+    @property
+    def hub(self) -> Hub | None:
+        """Other sources to wait for, if there may be any."""
+        ...
+
+    @property
+    def clock(self) -> Callable[[], float]:
+        """The clock that timers are given in."""
+        ...
+
+    @property
+    def blocked(self) -> bool:
+        """Whether to wait until the socket is writable."""
+        ...
+
+    def next_timer(self) -> float | None:
+        """When a turn is due whatever the socket does; None for never."""
+        ...
+
+    def turn(self) -> None:
+        """Read, act on timers, deliver events, send."""
+        ...
+
+    def turn_of(self, source: Source, writable: bool = False) -> None:
+        """One of the hub's sources is readable, or ``writable``."""
+        ...
+
+    def submit(self) -> bool:
+        """Send what a command queued; True where :meth:`settle` must follow when all others had a turn."""
+        ...
+
+    def settle(self) -> bool:
+        """Send what was held back; True where it must be called once more."""
+        ...
 
 
 class Pump(Protocol):
@@ -68,7 +113,7 @@ class TaskPump:
     """
 
     def __init__(
-        self, driver: Driver, finished: Callable[[], bool], held: ParkingLot, current_time: Callable[[], float]
+        self, driver: Drivable, finished: Callable[[], bool], held: ParkingLot, current_time: Callable[[], float]
     ) -> None:
         self._driver = driver
         self._finished = finished
@@ -133,12 +178,14 @@ class TaskPump:
 
     def _watch_all(self) -> None:
         hub = self._driver.hub
-        hub.watcher = self
-        for source in hub.sources:
-            self.watch(source)
+        if hub is not None:
+            hub.watcher = self
+            for source in hub.sources:
+                self.watch(source)
 
     def _unwatch_all(self) -> None:
-        self._driver.hub.watcher = None
+        if self._driver.hub is not None:
+            self._driver.hub.watcher = None
         for source in list(self._watches):
             self.unwatch(source)
 

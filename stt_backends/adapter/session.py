@@ -169,13 +169,17 @@ class BaseSession(Generic[MessageT, ByteT]):
         """The longest datagram that fits the path now, in bytes."""
         return self.core.max_datagram_size
 
-    def _send_datagram(self, data: bytes | bytearray | memoryview) -> bool:
+    def send_datagram_now(self, data: bytes | bytearray | memoryview) -> bool:
+        """Send an unreliable message without any waiting; False if it was dropped because the queue is full.
+
+        :raises MessageTooLargeError: above :attr:`max_datagram_size`.
+        """
         with self.errors.translated:
             accepted = self.core.send_datagram(bytes(memoryview(data)))
         self.kick()
         return accepted
 
-    def _next_datagram(self) -> bytes | None:
+    def next_datagram(self) -> bytes | None:
         """The next datagram, None where none waits; raises when none will."""
         data = self.core.read_datagram()
         if data is None:
@@ -206,7 +210,12 @@ class BaseSession(Generic[MessageT, ByteT]):
         else:
             self._close(ErrorCode.CANCELLED, "the application was cancelled")
 
-    # --- for the node
+    # --- for the node, the streams and the datagrams
+
+    @property
+    def news(self) -> ParkingLot:
+        """Where to wait for streams, datagrams, room for another stream, and the end."""
+        return self._news
 
     def kick(self) -> None:
         """Let the node send what a command has queued."""
@@ -222,7 +231,10 @@ class BaseSession(Generic[MessageT, ByteT]):
                     del self._streams[event.stream_id]
             return
         if isinstance(event, StreamOpened):
-            if event.stream_id not in self._streams:
+            known = self._streams.get(event.stream_id)
+            if known is not None:
+                known.refresh()
+            else:
                 self._incoming.append(self._add(event.stream_id, event.mode, event.purpose, event.priority))
         elif isinstance(event, SessionClosed):
             if self._end is not None:

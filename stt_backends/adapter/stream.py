@@ -147,6 +147,12 @@ class BaseStream:
         self._kick()
         return left
 
+    def _has_room(self) -> bool:
+        """Whether anything could be sent now; raises where nothing ever can. Where not, there will be news."""
+        self._check_sending()
+        with self.errors.translated:
+            return self._core.has_room(self.stream_id)
+
     def _finish(self) -> None:
         """End the sending half; does nothing a second time."""
         if not self._finished:

@@ -37,9 +37,12 @@ class SealedContent:
 def seal_content(
     role: Role, node_id: bytes, parameters: TransportParameters, identity: Identity, binding: Binding, pad_to: int
 ) -> bytes:
-    """Our introduction, zero-padded to ``pad_to`` bytes so that lengths tell nothing."""
-    proof = identity.public + identity.prove(role, binding, node_id)
-    return (lv(node_id) + parameters.encode() + encode_tlvs({Tlv.IDENTITY: proof})).ljust(pad_to, b"\0")
+    """Our introduction, zero-padded to ``pad_to`` bytes so that lengths tell nothing, and not whether we have an
+    identity to show."""
+    content = lv(node_id) + parameters.encode()
+    if identity.shown:
+        content += encode_tlvs({Tlv.IDENTITY: identity.public + identity.prove(role, binding, node_id)})
+    return content.ljust(pad_to, b"\0")
 
 
 def parse_sealed_untrusted(content: bytes, crypto: Crypto, role: Role, binding: Binding) -> SealedContent:

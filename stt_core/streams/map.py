@@ -12,14 +12,7 @@ from typing import Any, Final
 
 from stt_core import frames
 from stt_core.config import EndpointConfig
-from stt_core.errors import (
-    ErrorCode,
-    MessageTooLargeError,
-    StateError,
-    StreamClosedError,
-    StreamLimitError,
-    Violation,
-)
+from stt_core.errors import ErrorCode, MessageTooLargeError, StateError, StreamClosedError, StreamLimitError, Violation
 from stt_core.events import (
     AnyEvent,
     StreamAcknowledged,
@@ -204,6 +197,10 @@ class StreamMap:
             self.outgoing.plan(self._streams[stream_id])
         return size
 
+    def has_room(self, stream_id: int) -> bool:
+        """Whether sending would be taken, at least in part (a StreamWritable follows where not); raises as it would."""
+        return self.outgoing.has_room(self._known(stream_id))
+
     def finish(self, stream_id: int) -> None:
         """No more is sent; what was accepted still arrives. A second time changes nothing.
 
@@ -382,8 +379,9 @@ class StreamMap:
         elif stream.mode is not frame.mode:
             self._fail(stream, ErrorCode.MODE_MISMATCH)
             return
-        elif self._role is Role.RESPONDER:
+        elif self._role is Role.RESPONDER and stream.purpose != frame.purpose:
             stream.purpose = frame.purpose
+            self._events.append(StreamOpened(self._key, stream_id, stream.mode, frame.purpose, stream.priority))
         if stream.receive.mode is None:
             stream.receive.set_mode(frame.mode)
         self._after_arrival(stream)

@@ -194,6 +194,15 @@ class Outgoing:
                 self.plan(stream)  # notes what it waits for
         return taken
 
+    def has_room(self, stream: Stream) -> bool:
+        """Whether the buffer takes anything now; where not, a StreamWritable follows."""
+        send = stream.send
+        send.check_open()
+        if send.unsent < self._send_buffer:
+            return True
+        send.wants_room = True
+        return False
+
     def _offer_room(self, stream: Stream) -> None:
         """Tell the application when a buffer that was full is half empty."""
         send = stream.send

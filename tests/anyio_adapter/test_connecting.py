@@ -20,6 +20,7 @@ from stt_anyio import (
     STTNode,
     STTSession,
 )
+from stt_core.handshake.identity import node_id_of
 from tests.anyio_adapter.net import LIMIT, SEED, Cable, address_of, make_node, two_nodes
 
 pytestmark = pytest.mark.anyio
@@ -126,6 +127,14 @@ async def test_another_name_than_the_one_asked_for_is_a_failed_authentication() 
     async with two_nodes(server={"node_id": b"Mallory"}) as (client, server):
         with pytest.raises(AuthenticationError):
             await client.connect(address_of(server), peer_node_id=b"Bob")
+
+
+async def test_a_node_shows_an_identity_where_it_has_a_seed_for_one_or_a_name_to_prove() -> None:
+    async with two_nodes(client={"node_id": b"Alice"}, server={"node_id": None}) as (client, server):
+        session = await client.connect(address_of(server))
+        assert session.peer_identity_key is not None
+        assert session.peer_node_id == node_id_of(session.peer_identity_key)
+        assert (await server.accept()).peer_identity_key is None
 
 
 async def test_an_identity_is_proven_by_its_key() -> None:

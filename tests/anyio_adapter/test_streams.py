@@ -133,6 +133,14 @@ async def test_both_ends_open_a_shared_id_and_hold_the_same_stream() -> None:
         assert there.get_stream(1) is theirs
 
 
+async def test_of_two_purposes_the_initiators_is_seen_by_both() -> None:
+    async with two_sessions() as (here, there):
+        ours, theirs = here.open_stream(stream_id=1, purpose="chat"), there.open_stream(stream_id=1, purpose="talk")
+        await ours.send(b"x")
+        assert await theirs.receive() == b"x"
+        assert (ours.purpose, theirs.purpose) == ("chat", "chat")
+
+
 async def test_joining_what_the_peer_opened_takes_it_out_of_the_queue_and_takes_its_purpose() -> None:
     async with two_sessions() as (here, there):
         await here.open_stream(stream_id=7, purpose="the initiator's").send(b"x", timeout=10)

@@ -222,7 +222,7 @@ class Pair(Net):
 
     def rest(self) -> None:
         """Let everything under way be acknowledged."""
-        self.run(1.0)
+        self.run(2.0)
 
 
 def channel_of(session: Session) -> Channel:

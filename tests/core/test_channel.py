@@ -181,7 +181,7 @@ class TestLossAndProbes:
         for session in (ours, theirs):
             channel = channel_of(session)
             assert channel.recovery.bytes_in_flight == 0
-            assert channel.budget.used == 0
+            assert channel.outbound.budget.used == 0
             assert not channel._has_work
 
 

@@ -185,8 +185,8 @@ class TestTurns:
         pair = Pair(receive_buffer_hint=hint)
         pairs = [pair.connect(), pair.connect()]
         pair.rest()
-        budget = channel_of(pairs[0][0]).budget
-        assert budget is channel_of(pairs[1][0]).budget
+        budget = channel_of(pairs[0][0]).outbound.budget
+        assert budget is channel_of(pairs[1][0]).outbound.budget
         peaks: list[int] = []
         gone: dict[str, int] = {"alice": 0}
 
@@ -220,7 +220,7 @@ class TestTurns:
         pair = Pair(receive_buffer_hint=16 * 1024)
         (first, _), (second, receiving) = pair.connect(), pair.connect()
         pair.rest()
-        budget = channel_of(first).budget
+        budget = channel_of(first).outbound.budget
         first.write(first.open_stream(mode=StreamMode.BYTES), bytes(100_000))
         pair.settle()
         assert budget.used > 0

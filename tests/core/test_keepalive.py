@@ -15,7 +15,7 @@ class TestMechanism:
     def test_a_question_is_due_after_an_interval_of_silence_and_again_after_each(self) -> None:
         alive = KeepAlive(10.0, 30.0, 100.0)
         assert 109.94 < alive.next_due() <= 110.0
-        alive.on_authenticated(104.0)
+        alive.last_heard = 104.0
         assert 113.94 < alive.next_due() <= 114.0
         alive.take(114.0)
         assert 123.94 < alive.next_due() <= 124.0

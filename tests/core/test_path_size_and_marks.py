@@ -234,7 +234,7 @@ def test_what_the_system_refuses_after_the_last_words_holds_none_of_the_remotes_
     stream = ours.open_stream(mode=StreamMode.BYTES)
     ours.write(stream, bytes(500_000))
     pair.settle()
-    budget = channel_of(ours).budget
+    budget = channel_of(ours).outbound.budget
     assert budget.used > 0
     ours.close()
     pair.settle()

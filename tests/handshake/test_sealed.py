@@ -51,7 +51,9 @@ def test_an_identity_proof_is_for_one_node_id() -> None:
 
 
 def test_an_introduction_without_identity_is_taken_as_such() -> None:
-    content = lv(b"me") + PARAMETERS.encode()
+    nobody = Identity(None, CRYPTO, entropy_of("random"))
+    content = seal_content(Role.INITIATOR, b"me", PARAMETERS, nobody, BINDING, PROOF_ROOM)
+    assert content == (lv(b"me") + PARAMETERS.encode()).ljust(len(sealed()), b"\0")
     assert parse_sealed_untrusted(content, CRYPTO, Role.INITIATOR, BINDING).identity_key is None
 
 

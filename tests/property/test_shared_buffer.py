@@ -43,7 +43,7 @@ class Crowd:
                         continue
                 while chunk := read_or_none(theirs, self.streams[index]):
                     self.arrived[index] += len(chunk)
-            budget = channel_of(self.sessions[0][0]).budget
+            budget = channel_of(self.sessions[0][0]).outbound.budget
             one_each = len(self.sessions) * 2300
             assert budget.used <= budget.limit + one_each
             return self.pair.now >= until

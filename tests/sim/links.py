@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from stt_core.endpoint import Endpoint
 from stt_core.types import Path, SessionKey
+from tests.sim.lab import Sent
 from tests.sim.wire import Datagram
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ class LinkEnd:
     def __init__(self, lab: Lab, host: Host, peer: Host, serial: int, delay: float, rate: float | None) -> None:
         self.lab = lab
         self.host = host
+        self.serial = serial
         self.path = Path("websocket", (*peer.address, serial))
         self.delay = delay
         self.rate = rate
@@ -55,6 +57,9 @@ class LinkEnd:
         if not self.open:
             return
         self.messages += 1
+        record = Sent(self.lab.now, (self.host.name, self.serial), self.path.address, data)
+        for observer in self.lab.observers:
+            observer(record)
         self._queue.append(data)
         self.waiting += len(data)
         self.longest = max(self.longest, self.waiting)

@@ -20,7 +20,7 @@ def together(lab: Lab, cable: Switch | None = None) -> tuple[Host, Host]:
     lab.link(a, b, forth=conditions, back=conditions)
     a.connect(b)
     lab.run_until(lambda: a.established is not None and b.established is not None)
-    lab.run_for(1.0)
+    lab.run_for(2.0)
     return a, b
 
 

@@ -96,7 +96,7 @@ def test_silence_on_a_reliable_path_is_not_probed() -> None:
     link = Link(lab, client, server)
     key = link.connect()
     lab.run_until(lambda: server.established is not None)
-    lab.run_for(1.0)
+    lab.run_for(2.0)
     link.freeze()
     before = link.client.messages
     stream = client.open_stream(key)

@@ -1,0 +1,248 @@
+"""A DHT node of its own: everything about it but the waits.
+
+Rule: as for the node: what doesn't wait is here, and each adapter adds the waits.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from typing import Any, Final, TypeVar
+
+from stt_backends.adapter.parking import ParkingLot
+from stt_backends.adapter.pump import Pump
+from stt_backends.dht_driver import DhtDriver
+from stt_backends.pyca import PycaCrypto
+from stt_backends.udp import UdpSocket
+from stt_core.config import check_bytes
+from stt_core.dht import Dht, DHTConfig, DHTEvent, DHTNode
+from stt_core.dht.events import ExternalAddressChanged
+from stt_core.errors import ConfigurationError, StateError
+from stt_core.keys import expand, extract
+
+DEFAULT_PORT: Final = 9337
+EventT = TypeVar("EventT")
+
+
+class Waiting:
+    """A command whose event isn't there yet."""
+
+    __slots__ = ("event", "news")
+
+    def __init__(self, news: ParkingLot) -> None:
+        self.news = news
+        self.event: DHTEvent | None = None
+
+
+class BaseKademliaDHT(ABC):
+    """A DHT node on a UDP socket of its own.
+
+    ``node_id`` is what the provider records of this node say it is called, up to 64 bytes: the ``node_id`` of the
+    :class:`STTNode` that serves the content. Where it is None, that is the DHT's own id of 32 bytes. ``bootstrap`` are
+    addresses of nodes to begin with, ``(host, port)``. ``node_seed``, 16 bytes or more, makes the id the same each
+    time; it is random otherwise. ``saved_table`` is what :meth:`saved_table` gave before a restart. Other settings are
+    those of :class:`~stt_core.dht.DHTConfig`, and in its units.
+
+    Content is announced with the port of this node, so ``port`` should be what the :class:`STTNode` listens on, or
+    ``announced_port`` say what that is.
+
+    :raises ConfigurationError: naming the setting, on a setting that is wrong.
+    """
+
+    def __init__(
+        self,
+        node_id: bytes | None = None,
+        port: int = DEFAULT_PORT,
+        bootstrap: Sequence[tuple[str, int]] = (),
+        *,
+        bind_address: str = "0.0.0.0",
+        node_seed: bytes | None = None,
+        announced_port: int | None = None,
+        saved_table: bytes | None = None,
+        **settings: Any,
+    ) -> None:
+        if node_id is not None:
+            check_bytes("node_id", node_id, 1, 64)
+        if node_seed is not None:
+            check_bytes("node_seed", node_seed, 16, 1024, secret=True)
+        self._name = node_id
+        self._port = port
+        self._friends = list(bootstrap)
+        self._bind_address = bind_address
+        self._node_seed = os.urandom(32) if node_seed is None else node_seed
+        self._announced_port = announced_port
+        self._saved = saved_table
+        self._settings = settings
+        DHTConfig(port=announced_port or port or 1, **settings)  # wrong settings are told of here, not at start()
+        self._driver: DhtDriver | None = None
+        self._pump: Pump | None = None
+        self._waiting: dict[int, Waiting] = {}
+        self._stopping = self._stopped = False
+        self._crash: Exception | None = None
+        self._over: ParkingLot | None = None
+
+    # --- what the adapter supplies
+
+    @abstractmethod
+    def make_parking_lot(self) -> ParkingLot:
+        """A new one."""
+
+    @abstractmethod
+    def _launch(self, driver: DhtDriver) -> Pump:
+        """Make a pump for ``driver`` and run it in the background; its end is for :meth:`_end`."""
+
+    # --- what it is
+
+    @property
+    def dht_id(self) -> bytes:
+        """The id among the nodes of the DHT, 32 bytes: BLAKE2b-256 of the key that signs for this node."""
+        return self.core.node_id
+
+    @property
+    def node_id(self) -> bytes:
+        """What provider records say this node is called."""
+        return self._name or self.dht_id
+
+    @property
+    def port(self) -> int:
+        """The port it listens on, also where it was asked to choose one."""
+        return int(self._started().socket.address[1])
+
+    @property
+    def external_address(self) -> tuple[str, int] | None:
+        """Where most of the nodes that answer see this one, if they agree."""
+        return self.core.external_address
+
+    @property
+    def core(self) -> Dht:
+        """The state machine.
+
+        :raises StateError: before the node is started.
+        """
+        return self._started().dht
+
+    def known_providers(self, content_hash: bytes) -> tuple[DHTNode, ...]:
+        """Who is known already to provide this; asks nobody. What :class:`ContentAffinityPool` wants of a DHT."""
+        return self.core.known_providers(content_hash)
+
+    def saved_table(self) -> bytes:
+        """All contacts, to be given to the next of this class after a restart."""
+        return self.core.saved_table()
+
+    def withdraw(self, content_id: bytes) -> None:
+        """Announce it no more; what others keep of it lives out its day."""
+        self.core.withdraw(content_id)
+
+    def statistics(self) -> dict[str, int]:
+        """Counters by name."""
+        return self.core.statistics()
+
+    def __repr__(self) -> str:
+        where = f"{self._bind_address}:{self.port}" if self._driver else "not started"
+        return f"<{type(self).__name__} {where}>"
+
+    # --- for the adapter
+
+    def _start(self) -> None:
+        if self._driver is not None:
+            raise StateError("this node was started already; make a new one")
+        sock = UdpSocket(self._bind_address, self._port)
+        try:
+            port = self._announced_port or int(sock.address[1])
+            config = DHTConfig(port=port, name=self._name or b"", **self._settings)
+            dht = Dht(
+                config,
+                crypto=PycaCrypto(),
+                entropy=os.urandom,
+                node_seed=_key_seed(self._node_seed),
+                wall_offset=time.time() - time.monotonic(),
+            )
+            self._over = self.make_parking_lot()
+            driver = DhtDriver(dht, sock, self._on_event)
+            self._pump = self._launch(driver)
+        except BaseException:
+            sock.close()
+            raise
+        self._driver = driver
+
+    def _started(self) -> DhtDriver:
+        if self._driver is None:
+            raise StateError("this node was not started: use it as `async with`, or call start()")
+        return self._driver
+
+    def _command(self) -> tuple[Dht, float]:
+        """What to give a command to, and the time.
+
+        :raises StateError: before the node is started, and once it stops.
+        """
+        driver = self._started()
+        if self._stopping:
+            raise StateError("this node was stopped")
+        return driver.dht, driver.clock()
+
+    def _wait_for(self, handle: int) -> Waiting:
+        waiting = self._waiting[handle] = Waiting(self.make_parking_lot())
+        if self._pump is not None:
+            self._pump.submit()
+        return waiting
+
+    def _result(self, waiting: Waiting, kind: type[EventT]) -> EventT:
+        """The event a command ended with.
+
+        :raises StateError: where the node stopped first.
+        """
+        if not isinstance(waiting.event, kind):
+            raise StateError("this node was stopped")
+        return waiting.event
+
+    def _on_event(self, event: DHTEvent) -> None:
+        if isinstance(event, ExternalAddressChanged):
+            return
+        waiting = self._waiting.get(event.handle)
+        if waiting is not None:
+            waiting.event = event
+            waiting.news.wake_all()
+
+    def _begin_stop(self) -> bool:
+        if self._driver is None:
+            return False
+        self._stopping = True
+        if self._pump is not None and not self._stopped:
+            self._pump.wake()
+        for waiting in self._waiting.values():
+            waiting.news.wake_all()
+        return True
+
+    def _is_finished(self) -> bool:
+        return self._stopping
+
+    def _end(self, crash: Exception | None) -> None:
+        self._crash = crash
+        self._stopping = self._stopped = True
+        self._started().socket.close()
+        for waiting in self._waiting.values():
+            waiting.news.wake_all()
+        if self._over is not None:
+            self._over.wake_all()
+
+
+def checked_friends(addresses: Iterable[Any]) -> list[tuple[str, int]]:
+    """Addresses to bootstrap from, as they should be.
+
+    :raises ConfigurationError: where one is no host and port.
+    """
+    found = []
+    for address in addresses:
+        if not isinstance(address, tuple | list) or len(address) < 2 or not isinstance(address[0], str):
+            raise ConfigurationError(f"bootstrap holds {address!r}, expected (host, port)")
+        if not isinstance(address[1], int) or not 1 <= address[1] <= 65_535:
+            raise ConfigurationError(f"bootstrap holds {address!r}, expected a port from 1 to 65535")
+        found.append((address[0], address[1]))
+    return found
+
+
+def _key_seed(node_seed: bytes) -> bytes:
+    """The seed of the DHT's key: another than that of the node's identity, so that neither signs for the other."""
+    return expand(extract(b"STT1 DHT seed", node_seed), "dht key")
