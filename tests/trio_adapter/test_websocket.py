@@ -9,21 +9,16 @@ import pytest
 import trio
 
 from stt_core.errors import ConnectError, ConnectionRefusedError
-from stt_trio import STTNode, STTSession
+from stt_trio import MessageStream, STTSession
 from tests.backends.websocket_net import contexts
-
-SEED = b"the seed of the adapter's tests"
-LIMIT = 20.0
-
-
-def make_node(**settings: object) -> STTNode:
-    return STTNode(**{"shared_seed": SEED, "bind_address": "127.0.0.1", **settings})  # type: ignore[arg-type]
+from tests.trio_adapter.net import LIMIT, make_node
 
 
 async def echo(session: STTSession) -> None:
     stream = await session.accept_stream()
-    async for message in stream:
-        await stream.send(message)  # type: ignore[union-attr]
+    while isinstance(stream, MessageStream):
+        await stream.send(await stream.receive())
+    await trio.sleep_forever()
 
 
 def test_sessions_over_ws_and_udp_at_one_port_and_a_slow_one_among_them() -> None:
