@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from enum import Enum
 from pathlib import Path
 
-from stt_core.state import RECEIVE, SEND, SESSION, ReceiveState, SendState, SessionState
+from stt_core.state import FALLBACK, RECEIVE, SEND, SESSION, FallbackState, ReceiveState, SendState, SessionState
 
 HEAD = """\
 # States
@@ -45,6 +45,7 @@ def page() -> str:
         ("A session", SessionState, SESSION.items()),
         ("The sending half of a stream", SendState, SEND.items()),
         ("The receiving half of a stream", ReceiveState, RECEIVE.items()),
+        ("Falling back from UDP", FallbackState, FALLBACK.items()),
     ]
     for title, states, rows in machines:
         about = (states.__doc__ or "").strip().splitlines()[0]

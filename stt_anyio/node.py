@@ -84,12 +84,15 @@ class STTNode(BaseNode[STTSession]):
 
     # --- starting and stopping
 
-    def start(self) -> _Started:
+    def start(self, server_mode: bool | None = None) -> _Started:
         """Bind the socket and begin to serve, at once; the result may be awaited or not.
+
+        With ``server_mode=False`` nobody can connect to this node; without, the setting ``accept`` says so (the default
+        is that they can).
 
         :raises ConfigurationError: if a setting is wrong or there is no seed; ``OSError`` if the port is taken.
         """
-        self._start()
+        self._start(server_mode)
         return _Started(self)
 
     async def __aenter__(self) -> Self:

@@ -35,6 +35,7 @@ from stt_core.events import (
     DatagramsReadable,
     Event,
     HandshakeFailed,
+    LinkWanted,
     PathChanged,
     PathFailed,
     PathReleased,
@@ -111,6 +112,7 @@ __all__ = [
     "DatagramsReadable",
     "PathChanged",
     "PathFailed",
+    "LinkWanted",
     "PathReleased",
     "PathValidated",
     # errors

@@ -109,7 +109,7 @@ class Acknowledgements:
         self.pending = self._waiting = 0
         self.due = False
         self._timers.at[Timer.ACK] = inf
-        if isinstance(content, list) and content and self.packets.count > 1:
+        if self.packets.count > 1 and isinstance(content, list) and content:
             content.append((_ACK, self.packets.largest))
 
     def on_acked(self, largest: int) -> None:

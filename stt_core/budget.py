@@ -34,8 +34,12 @@ class RemoteBudget:
 
     @property
     def has_news(self) -> bool:
-        """Whether it is worth waking those that were blocked."""
-        return bool(self.blocked) and (self.limit - self.used >= self.wanted or not self.used)
+        """Whether it is worth waking one more of those that were blocked: there must be room for it beside those that
+        were called and have not sent yet, or all would come, and all but the first go away again."""
+        if not self.blocked:
+            return False
+        called = len(self.woken)
+        return self.limit - self.used >= self.wanted * (called + 1) or not (self.used or called)
 
     def forget(self, key: SessionKey) -> None:
         """That session is over."""

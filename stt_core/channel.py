@@ -22,6 +22,7 @@ from stt_core.crypto import Crypto
 from stt_core.datagrams import DATAGRAM_OVERHEAD, Datagrams
 from stt_core.errors import MessageTooLargeError
 from stt_core.events import AnyEvent, DatagramsReadable
+from stt_core.fallback import SILENT
 from stt_core.frames import ACK_HEADER, DATA_HEADER, DATA_OVERHEAD, FrameType, pack_data
 from stt_core.handshake import HandshakeResult
 from stt_core.keepalive import KeepAlive
@@ -405,6 +406,8 @@ class Channel:
         probes = outcome.probes if self.streams.has_unacknowledged else min(outcome.probes, 1)
         self._probes = max(self._probes, probes)
         self._settle(outcome, now)
+        if self.recovery.pto_count >= SILENT:
+            self.migration.on_silence(now)
         if self._probes and not self._has_work:
             for count, content in self.recovery.oldest_unacked(self._probes):
                 self._requeue(count, content)
@@ -416,7 +419,7 @@ class Channel:
     def on_path_closed(self, path: Path, now: float) -> None:
         """A reliable path is gone. Where it was in use, what was not acknowledged is lost (and sent again, once there
         is another)."""
-        if self.migration.on_closed(path):
+        if self.migration.on_closed(path, now):
             self._settle(self.recovery.on_path_closed(now), now)
 
     @property
@@ -431,9 +434,12 @@ class Channel:
         """Whether :meth:`poll` may have something to say."""
         if self.paths.stalled:
             return self.paths.busy
-        if self._outgoing.wants_to_send or self.acks.due or self._probes or self.control.queue:
+        if self.acks.due or self._probes > 0 or self.control.queue:
             return True
-        return bool(self.datagrams.outgoing) or self.paths.busy
+        # Who waits for the remote's buffer is called when there is room, see the endpoint.
+        if self._outgoing.wants_to_send or self.datagrams.outgoing:
+            return self.key not in self.outbound.budget.blocked or self.paths.busy
+        return self.paths.busy
 
     @property
     def _has_work(self) -> bool:

@@ -168,6 +168,23 @@ class Commands:
         self._for_sending()
         self._require_channel().migration.migrate(path, now)
 
+    def allow_fallback(self, now: float, home: Path | None = None) -> None:
+        """This side can open connections to the peer: where UDP falls silent, or the connection in use is gone,
+        ``LinkWanted`` asks for one. From there the session comes back as soon as UDP answers again.
+
+        ``home`` is where the peer listens on UDP, for a session that began over a connection.
+        """
+        self._require_channel().migration.allow_fallback(home, now)
+
+    def fall_back(self, path: Path, now: float) -> None:
+        """The connection that ``LinkWanted`` asked for is open. Where UDP answers again meanwhile, it is not needed,
+        and ``PathReleased`` gives it back.
+
+        :raises SessionClosedError: on a session that is closing or over.
+        """
+        self._for_sending()
+        self._require_channel().migration.fall_back(path, now)
+
     def update_keys(self, now: float) -> None:
         """Move to the next packet keys now; done by itself long before it is needed."""
         self._require_channel().protection.update_keys(now)

@@ -478,17 +478,16 @@ class Endpoint:
         else:
             self._agenda.put(session)
         budget = session.budget
-        if budget is not None and budget.blocked and budget.has_news:
-            self._wake(budget)
+        if budget is not None and (budget.blocked or budget.woken):
+            if not session.queued:
+                budget.woken.discard(session.key)  # it had its turn, whatever came of it
+            self._wake_next(budget)
 
-    def _wake(self, budget: RemoteBudget) -> None:
+    def _wake_next(self, budget: RemoteBudget) -> None:
+        """Each that had its turn wakes the next: to wake all would be to poll all for each that may send."""
         while budget.has_news:
-            # One at a time: each that had its turn wakes the next here, as long as there is room. To wake all would be
-            # to poll all for each that may send.
-            key = next(iter(budget.blocked))
-            del budget.blocked[key]
-            waiting = self._sessions.get(key)
-            if waiting is not None:
+            del budget.blocked[key := next(iter(budget.blocked))]
+            if (waiting := self._sessions.get(key)) is not None:
                 budget.woken.add(key)
                 waiting.mark_ready()
                 break
@@ -550,7 +549,7 @@ class Endpoint:
         budget.forget(key)
         if not budget.sessions and budget.path is not None:
             self._budgets.pop(budget.path, None)
-        self._wake(budget)
+        self._wake_next(budget)
 
     def _budget_for(self, key: SessionKey, path: Path, hint: int) -> RemoteBudget:
         before = self._sessions[key].budget

@@ -141,6 +141,15 @@ class PathFailed(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class LinkWanted(Event):
+    """UDP is silent, or the connection in use is gone: open a connection to the peer, and give its name to
+    ``Session.fall_back``. Comes again, ever more slowly, as long as nothing has changed.
+
+    Only for sessions of which ``Session.allow_fallback`` said that this side knows a URL.
+    """
+
+
+@dataclass(frozen=True, slots=True)
 class PathReleased:
     """No session needs this reliable path any longer: close the connection once what it was given is sent."""
 

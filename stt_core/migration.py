@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Collection
+from math import inf
 from typing import Final, NamedTuple
 
 from stt_core import frames
@@ -16,7 +17,8 @@ from stt_core.cids import CidRegistry, LocalCids, PeerCid, PeerCids
 from stt_core.config import MAX_DATAGRAM, MIN_DATAGRAM, EndpointConfig
 from stt_core.control import MAX_OUTSTANDING, Control
 from stt_core.errors import ErrorCode, Violation
-from stt_core.events import AnyEvent, PathChanged, PathFailed, PathReleased, PathValidated
+from stt_core.events import AnyEvent, LinkWanted, PathChanged, PathFailed, PathReleased, PathValidated
+from stt_core.fallback import Fallback
 from stt_core.frames import FrameType, PathTransport
 from stt_core.handshake import HandshakeResult
 from stt_core.handshake.limits import is_loopback
@@ -32,6 +34,7 @@ from stt_core.recovery.loss import Recovery
 from stt_core.recovery.mtu import MtuSearch, size_limit
 from stt_core.recovery.reliable import FixedSize, NoControl
 from stt_core.rtt import RttEstimator
+from stt_core.state import FallbackState
 from stt_core.timers import Timer, Timers
 from stt_core.types import Path, SessionKey, Transmit
 
@@ -96,8 +99,9 @@ class Migration:
     """One session's moves, and its connection ids."""
 
     __slots__ = (
-        "_arrived", "_cids", "_config", "_control", "_events", "_first_cid", "_hint", "_key", "_largest", "_mask_key",
-        "_outbound", "_peer", "_recovery", "_role", "_stocking_at", "_surroundings", "_timers", "local", "paths",
+        "_arrived", "_cids", "_config", "_control", "_events", "_fallback", "_first_cid", "_hint", "_key", "_largest",
+        "_mask_key", "_outbound", "_peer", "_recovery", "_role", "_stocking_at", "_surroundings", "_timers", "local",
+        "paths",
     )  # fmt: skip
 
     def __init__(
@@ -135,6 +139,7 @@ class Migration:
         self._largest = largest_size(config, peer)
         self._hint = peer.receive_buffer_hint
         self._stocking_at: float | None = None
+        self._fallback: Fallback | None = None
 
     @property
     def reset_tokens(self) -> list[bytes]:
@@ -191,14 +196,28 @@ class Migration:
             self._moved(before, answer.path, now)
         self._settle()
 
-    def on_closed(self, path: Path) -> bool:
+    def on_closed(self, path: Path, now: float) -> bool:
         """A reliable path is gone; True where it was the one in use, so that nothing can leave until there is
         another."""
         lost = self.paths.on_closed(path)
         if lost:
             self._events.append(PathFailed(self._key, path))
+            self._want_link(now)
+            if self._fallback is not None and self._fallback.home is not None:
+                self.migrate(self._fallback.home, now)
         self._settle()
         return lost
+
+    def on_silence(self, now: float) -> None:
+        """Several probe timeouts in a row have passed."""
+        self.paths.on_silence()
+        if not self.paths.active.reliable:
+            self._want_link(now)
+            self._plan()
+
+    def _want_link(self, now: float) -> None:
+        if self._fallback is not None and self._fallback.on_silence(now):
+            self._events.append(LinkWanted(self._key))
 
     def on_new_cid(self, frame: frames.NewCid) -> None:
         """The peer gives another id.
@@ -242,6 +261,35 @@ class Migration:
         self._settle()
         self._speak()
 
+    def allow_fallback(self, home: Path | None, now: float) -> None:
+        """This side can open connections to the peer, which listens at ``home`` on UDP."""
+        self._fallback = Fallback(self.paths.active, home, now)
+        if self.paths.lost:
+            self._want_link(now)
+        self._plan()
+
+    def fall_back(self, path: Path, now: float) -> None:
+        """The connection that was asked for is open."""
+        if self._fallback is None or self._fallback.state is not FallbackState.SEEKING or self._hears:
+            self._events.append(PathReleased(path))
+        else:
+            self.migrate(path, now)
+
+    @property
+    def _hears(self) -> bool:
+        """Whether what is sent on the path in use is acknowledged."""
+        return not self.paths.lost and not self._recovery.pto_count
+
+    def _on_fallback_due(self, fallback: Fallback, now: float) -> None:
+        fallback.postpone(now)
+        if fallback.state is FallbackState.SEEKING:
+            if self._hears:
+                fallback.on_heard()
+            else:
+                self._events.append(LinkWanted(self._key))
+        if self.paths.active.reliable and fallback.home is not None:
+            self.migrate(fallback.home, now)
+
     # --- changes
 
     def _moved(self, before: Path, path: Path, now: float) -> None:
@@ -252,6 +300,8 @@ class Migration:
         self._outbound.release()
         self._outbound.budget = self._surroundings.budget_for(self._key, path, self._hint)
         self._outbound.charge()
+        if self._fallback is not None:
+            self._fallback.on_moved(path, now)
         # Of an application that takes no events, the peer could make these pile up: only the newest counts.
         for kind in (PathChanged, PathValidated):
             told = [event for event in self._events if type(event) is kind and event.session_key == self._key]
@@ -357,6 +407,8 @@ class Migration:
         at = self.paths.next_timer()
         if self._stocking_at is not None and (at is None or self._stocking_at < at):
             at = self._stocking_at
+        if self._fallback is not None and self._fallback.due_at < (inf if at is None else at):
+            at = self._fallback.due_at
         if at is None:
             self._timers.cancel(Timer.PATH)
         else:
@@ -369,8 +421,12 @@ class Migration:
         if self._stocking_at is not None and self._stocking_at <= now:
             self._stocking_at = None
             self._give_cids(now)
+        fallback = self._fallback
+        if fallback is not None and fallback.due_at <= now:
+            self._on_fallback_due(fallback, now)
         for path in self.paths.handle_timer(now):
-            self._events.append(PathFailed(self._key, path))
+            if fallback is None or path != fallback.home:  # that is asked again and again, and by nobody's command
+                self._events.append(PathFailed(self._key, path))
             if path == self.paths.active:
                 self.paths.retreat(now)
         if not self.paths.busy:

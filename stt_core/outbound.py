@@ -10,6 +10,7 @@ from math import inf
 from typing import Final
 
 from stt_core.budget import BOOKKEEPING, SMALL, WHOLE, RemoteBudget, part_at_once, truesize
+from stt_core.config import MAX_DATAGRAM
 from stt_core.control import Control
 from stt_core.frames import KeepAlive
 from stt_core.keys import CidMask
@@ -95,6 +96,11 @@ class Outbound:
             backlog = 0 if self._control else self._outgoing.backlog
             wanted = min(most, window, max(1, backlog // size))
             room = budget.room(self._key, self._charged, cost, wanted)
+            call = MAX_DATAGRAM // size
+            if room > call:
+                room -= (
+                    room % call
+                )  # a system call, and a read at the other end, for a few packets more is not worth it
         self.limited = window < most and window <= room
         limit = min(most, window, room)
         if limit > 0 and self._paced:

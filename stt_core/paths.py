@@ -150,6 +150,10 @@ class Paths:
         self.holding = False
         self._left = None
 
+    def on_silence(self) -> None:
+        """Nothing is acknowledged any more: where the peer speaks, there it is."""
+        self.holding = False
+
     def on_challenge(self, data: bytes, path: Path, size: int, now: float) -> None:
         """The peer probes ``path`` with a packet of ``size`` bytes: answer there, where the challenge came from, and
         ask back, so that traffic can follow at once when the peer moves."""

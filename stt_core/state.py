@@ -77,8 +77,24 @@ class ReceiveTrigger(_Named):
     RESET = "reset arrived"
 
 
-S = TypeVar("S", SessionState, SendState, ReceiveState)
-T = TypeVar("T", SessionTrigger, SendTrigger, ReceiveTrigger)
+class FallbackState(_Named):
+    """Which way a session goes whose side can open connections to the peer (docs/protocol.md, "Falling back")."""
+
+    DIRECT = "direct"
+    SEEKING = "seeking"
+    DETOUR = "detour"
+
+
+class FallbackTrigger(_Named):
+    """What can change that."""
+
+    SILENCE = "no answer"
+    ANSWER = "UDP answers"
+    DETOUR = "moved to a connection"
+
+
+S = TypeVar("S", SessionState, SendState, ReceiveState, FallbackState)
+T = TypeVar("T", SessionTrigger, SendTrigger, ReceiveTrigger, FallbackTrigger)
 
 SESSION: Final[Mapping[tuple[SessionState, SessionTrigger], SessionState]] = {
     (SessionState.INIT, SessionTrigger.START): SessionState.HANDSHAKING,
@@ -106,6 +122,16 @@ RECEIVE: Final[Mapping[tuple[ReceiveState, ReceiveTrigger], ReceiveState]] = {
     (ReceiveState.SIZE_KNOWN, ReceiveTrigger.RESET): ReceiveState.RESET_RECEIVED,
     (ReceiveState.DATA_RECEIVED, ReceiveTrigger.READ): ReceiveState.DATA_READ,
     (ReceiveState.RESET_RECEIVED, ReceiveTrigger.READ): ReceiveState.RESET_READ,
+}
+
+
+FALLBACK: Final[Mapping[tuple[FallbackState, FallbackTrigger], FallbackState]] = {
+    (FallbackState.DIRECT, FallbackTrigger.SILENCE): FallbackState.SEEKING,
+    (FallbackState.DIRECT, FallbackTrigger.DETOUR): FallbackState.DETOUR,
+    (FallbackState.SEEKING, FallbackTrigger.ANSWER): FallbackState.DIRECT,
+    (FallbackState.SEEKING, FallbackTrigger.DETOUR): FallbackState.DETOUR,
+    (FallbackState.DETOUR, FallbackTrigger.ANSWER): FallbackState.DIRECT,
+    (FallbackState.DETOUR, FallbackTrigger.SILENCE): FallbackState.SEEKING,
 }
 
 

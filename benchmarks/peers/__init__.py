@@ -8,6 +8,7 @@ from types import ModuleType
 
 MODULES = {
     "stt": "stt",
+    "stt-ws": "stt",
     "aioquic": "quic",
     "qh3": "quic",
     "tls": "tls",
@@ -15,7 +16,7 @@ MODULES = {
     "websockets": "ws",
 }
 """Which module speaks for a library."""
-NEEDS = {"stt": "stt_anyio", "tls": "ssl", "tls-streams": "ssl"}
+NEEDS = {"stt": "stt_anyio", "stt-ws": "stt_anyio", "tls": "ssl", "tls-streams": "ssl"}
 LOOPS = ("asyncio", "uvloop", "trio")
 
 

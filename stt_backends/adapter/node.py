@@ -13,6 +13,7 @@ import ssl
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Collection, Hashable, Iterable
+from dataclasses import replace
 from typing import Any, ClassVar, Generic, TypeVar
 
 from stt_backends.absent import AbsentSocket
@@ -162,13 +163,15 @@ class BaseNode(ABC, Generic[SessionT]):
 
     # --- starting and stopping
 
-    def _start(self) -> None:
-        """Bind the socket and begin to serve.
+    def _start(self, server_mode: bool | None = None) -> None:
+        """Bind the socket and begin to serve; ``server_mode`` says whether peers may connect (the setting ``accept``).
 
         :raises ConfigurationError: if a setting is wrong or there is no seed; ``OSError`` if the port is taken.
         """
         if self._driver is not None:
             raise StateError("this node was started already; make a new one")
+        if server_mode is not None:
+            self._settings = replace(self._settings, endpoint={**self._settings.endpoint, "accept": server_mode})
         driver = build_driver(self._settings, self._on_event)
         try:
             self._news = self.make_parking_lot()

@@ -62,7 +62,7 @@ class HyStart:
         self._samples += 1
         if self._samples < N_RTT_SAMPLE:
             return False
-        if self.conservative:
+        if self._baseline < inf:
             if self._current < self._baseline:
                 self._baseline = inf  # it was jitter
         else:

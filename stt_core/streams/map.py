@@ -488,7 +488,7 @@ class StreamMap:
     def _reset(self, stream: Stream, code: int) -> None:
         if stream.send.state in (SendState.OPEN, SendState.DATA_SENT):
             stream.send.reset(code)
-            self.outgoing.unpark(stream)
+            self.outgoing.drop(stream)
             self.outgoing.want(CLOSE, stream.stream_id)
 
     def _settle(self, stream: Stream) -> None:

@@ -47,7 +47,7 @@ class Outgoing:
     """
 
     __slots__ = (
-        "_blocked_at", "_control", "_events", "_ids", "_key", "_parked", "_pool", "_schedule", "_send_buffer",
+        "_blocked_at", "_control", "_events", "_ids", "_key", "_pool", "_repairs", "_schedule", "_send_buffer",
         "_streams", "_window", "_window_size", "credit_limit", "rtt_hint", "sent",
     )  # fmt: skip
 
@@ -69,8 +69,8 @@ class Outgoing:
         self._pool = MessagePool()
         self._window_size = config.stream_window
         self._send_buffer = config.send_buffer
-        self._schedule = Schedule()
-        self._parked: dict[int, Stream] = {}  # have data to send and wait for the session's window
+        self._schedule = Schedule()  # of those with new data; while the session's window is used up they wait there
+        self._repairs = Schedule()  # of those with what needs no credit: it was lost, or is but an end
         self._control: dict[Want, None] = {}  # in order
         self._blocked_at = -1
         self.credit_limit = 0
@@ -81,17 +81,17 @@ class Outgoing:
     @property
     def wants_to_send(self) -> bool:
         """Whether :meth:`fill` has something to put into packets."""
-        return bool(self._control or self._schedule.levels)
+        return bool(self._control or (self._schedule.levels and self.sent < self.credit_limit) or self._repairs.levels)
 
     @property
     def backlog(self) -> int:
         """Unsent bytes of the stream whose turn it is."""
-        return self._schedule.head()[0].send.unsent if self._schedule else 0
+        return self._schedule.head()[0].send.unsent if self._schedule.levels else 0
 
     def whole_packets(self, body: int, most: int) -> int:
         """How many packets the stream whose turn it is fills with ``body`` bytes each, of ``most``; all of them where
         its rest has nothing to wait for."""
-        stream = self._schedule.head()[0] if self._schedule else None
+        stream = self._schedule.head()[0] if self._schedule.levels else None
         if self._control or stream is None or stream.announcing or not stream.send.may_grow:
             return most
         return min(most, stream.send.unsent // body)
@@ -102,37 +102,36 @@ class Outgoing:
 
     def plan(self, stream: Stream) -> None:
         """Schedule a stream that can send, or note what it waits for."""
-        if stream.queued:
-            return
-        send = stream.send
-        if send.sendable(self.credit_limit - self.sent):
-            if self._parked:
-                self._parked.pop(stream.stream_id, None)
-            self._schedule.add(stream)
-        elif send.sent < send.end:
-            if send.sent >= send.limit:
-                if stream.blocked_at != send.limit:
-                    self.want(BLOCKED, stream.stream_id, BlockedKind.STREAM)
-            else:
-                self._parked[stream.stream_id] = stream
-                if self._blocked_at != self.credit_limit:
-                    self.want(BLOCKED, 0, BlockedKind.SESSION)
+        send, queue = stream.send, stream.queue
+        if send.owes:
+            if queue is not self._repairs:
+                if queue is not None:
+                    queue.drop(stream)
+                self._repairs.add(stream)
+        elif queue is None and send.sent < send.end:
+            if send.sent < send.limit:
+                self._schedule.add(stream)
+                if self.sent >= self.credit_limit:
+                    self._note_blocked()
+            elif stream.blocked_at != send.limit:
+                self.want(BLOCKED, stream.stream_id, BlockedKind.STREAM)
+
+    def _note_blocked(self) -> None:
+        if self._blocked_at != self.credit_limit:
+            self.want(BLOCKED, 0, BlockedKind.SESSION)
 
     def raise_credit(self, limit: int) -> None:
         """The peer's MAX_DATA; one that doesn't raise the limit came late and changes nothing."""
-        if limit > self.credit_limit:
-            self.credit_limit = limit
-            parked, self._parked = self._parked, {}
-            for stream in parked.values():
-                self.plan(stream)
+        self.credit_limit = max(self.credit_limit, limit)
 
-    def unpark(self, stream: Stream) -> None:
+    def drop(self, stream: Stream) -> None:
         """This stream has no data to send any more."""
-        self._parked.pop(stream.stream_id, None)
+        if stream.queue is not None:
+            stream.queue.drop(stream)
 
     def forget(self, stream: Stream) -> None:
         """This stream is over."""
-        self._parked.pop(stream.stream_id, None)
+        self.drop(stream)
         if self._pool.drop(stream.stream_id):
             self._ask_waiting()
 
@@ -173,26 +172,36 @@ class Outgoing:
         """One DATA frame of at most ``room`` bytes: all there is to send, or with ``full`` as much as fits of the one
         stream that has anything to send; None where it is no such case.
         """
-        if self._control:
+        if self._control or self._repairs.levels:
             return None
         stream = self._schedule.only()
         if stream is None or (stream.opened and not stream.open_acked):
             return None
         send = stream.send
         before = send.sent
-        credit = self.credit_limit - self.sent
-        taken = send.take_one(room, credit, full=full)
+        taken = send.take_one(room, self.credit_limit - self.sent, full=full)
         if taken is not None:
-            size = send.sent - before
-            self.sent += size
+            self.sent += send.sent - before
             if send.wants_room:
                 self._offer_room(stream)
             if send.sent == send.end:
                 self._schedule.drop(stream)
-            elif not send.sendable(credit - size):
-                self._schedule.drop(stream)
-                self.plan(stream)  # notes what it waits for
+            else:
+                self._after_sending(stream)
         return taken
+
+    def _after_sending(self, stream: Stream) -> bool:
+        """See to where ``stream``, which has just sent, stands now; whether that is where it stood."""
+        send, queue = stream.send, stream.queue
+        if send.sent < send.end and self.sent >= self.credit_limit:
+            self._note_blocked()
+        owes = send.owes
+        if owes if queue is self._repairs else not owes and send.limit > send.sent < send.end:
+            return True
+        if queue is not None:
+            queue.drop(stream)
+        self.plan(stream)  # or notes what it waits for
+        return False
 
     def has_room(self, stream: Stream) -> bool:
         """Whether the buffer takes anything now; where not, a StreamWritable follows."""
@@ -214,19 +223,28 @@ class Outgoing:
         """Put control frames, then data, into ``batch`` until it is full or nothing is left to send."""
         if self._control:
             self._fill_control(batch, now)
-        if self._schedule:
+        if self._schedule.levels or self._repairs.levels:
             self._fill_data(batch)
             if self._control and batch.packets_left > 0:
                 self._fill_control(batch, now)  # BLOCKED, noticed just now
 
+    def _next_queue(self) -> Schedule | None:
+        """Whose head's turn it is: within an urgency, what is owed goes before what is new."""
+        repairs, schedule = self._repairs, self._schedule
+        if not schedule.levels or self.sent >= self.credit_limit:
+            return repairs if repairs.levels else None
+        return repairs if repairs.levels and repairs.urgency <= schedule.urgency else schedule
+
     def _fill_data(self, batch: Batch) -> None:
-        schedule = self._schedule
         announced: set[int] = set()
         body = batch.room - DATA_OVERHEAD
-        while schedule and (batch.packets_left > 0 or batch.free >= DATA_OVERHEAD + SPLINTER):
-            stream, alone = schedule.head()
+        while batch.packets_left > 0 or batch.free >= DATA_OVERHEAD + SPLINTER:
+            queue = self._next_queue()
+            if queue is None:
+                return
+            stream, alone = queue.head()
             send = stream.send
-            if stream.announcing and stream.stream_id not in announced and send.sendable(1):
+            if stream.announcing and stream.stream_id not in announced:
                 if not self._announce(stream, batch):
                     return
                 announced.add(stream.stream_id)
@@ -235,14 +253,10 @@ class Outgoing:
             self.sent += send.sent - before
             if send.wants_room:
                 self._offer_room(stream)
-            if not send.sendable(self.credit_limit - self.sent):
-                schedule.drop(stream)
-                if send.sent < send.end:
-                    self.plan(stream)  # notes what it waits for
-            elif done:
-                schedule.spend(stream, done)
-            else:
-                return  # what is left of the batch is too small for it
+            if self._after_sending(stream):
+                if not done:
+                    return  # what is left of the batch is too small for it
+                queue.spend(stream, done)
 
     def _announce(self, stream: Stream, batch: Batch) -> bool:
         """Put STREAM_OPEN into the packet that will hold the stream's first data of this batch."""
@@ -254,6 +268,9 @@ class Outgoing:
         self._control.pop((OPEN, stream.stream_id, 0), None)
         return True
 
+    def _can_send(self, stream: Stream) -> bool:
+        return stream.queue is self._repairs or (stream.queue is not None and self.sent < self.credit_limit)
+
     def _fill_control(self, batch: Batch, now: float) -> None:
         for want in list(self._control):
             # Building a grant notes it as given: ask for room first, or one that finds none is forgotten.
@@ -261,7 +278,7 @@ class Outgoing:
                 return
             kind, stream_id, detail = want
             stream = self._streams.get(stream_id)
-            if kind == OPEN and stream is not None and stream.queued:
+            if kind == OPEN and stream is not None and self._can_send(stream):
                 continue  # goes with its data, see _announce
             if kind in _OF_STREAMS:
                 built = None if stream is None else _OF_STREAMS[kind](self, stream, detail, now)

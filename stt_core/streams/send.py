@@ -78,17 +78,10 @@ class SendHalf:
         """Whether the peer still has to acknowledge bytes, the end, or a reset."""
         return self.base < self.end or self.state in (SendState.DATA_SENT, SendState.RESET_SENT)
 
-    def sendable(self, credit: int) -> bool:
-        """Whether there is something to send now, with ``credit`` bytes left in the session's window."""
-        if self._lost:
-            return True
-        if self.sent < self.end:
-            return credit > 0 and self.sent < self.limit
-        return self._fin_due
-
     @property
-    def _fin_due(self) -> bool:
-        return self.state is SendState.DATA_SENT and not self._fin_sent and self.sent == self.end
+    def owes(self) -> bool:
+        """Whether there is something to send that the peer has given room for already: what was lost, or the end."""
+        return bool(self._lost) or (self.state is SendState.DATA_SENT and not self._fin_sent and self.sent == self.end)
 
     # --- what the application does
 
@@ -196,7 +189,7 @@ class SendHalf:
                 self._seal()
             self.sent = self._emit(batch, start, stop, packets - len(batch.plains) + first)
             total += self.sent - start
-        if self._fin_due and batch.fits(DATA_OVERHEAD):
+        if self.owes and batch.fits(DATA_OVERHEAD):
             self._piece(batch, self.end, self.end)
         return total
 

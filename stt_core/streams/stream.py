@@ -7,11 +7,15 @@ opened. Until the peer's STREAM_OPEN has come, what it sent is held and nobody h
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from stt_core.state import ReceiveState, SendState
 from stt_core.streams.receive import ReceiveHalf
 from stt_core.streams.send import SendHalf
 from stt_core.types import StreamMode
+
+if TYPE_CHECKING:
+    from stt_core.streams.schedule import Schedule
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +45,7 @@ class Stream:
 
     __slots__ = (
         "blocked_at", "level", "mode", "notified", "open_acked", "opened", "peer_opened", "priority", "purpose",
-        "queued", "receive", "send", "stop_code", "stream_id", "told", "turn",
+        "queue", "receive", "send", "stop_code", "stream_id", "told", "turn",
     )  # fmt: skip
 
     def __init__(self, stream_id: int, send: SendHalf, receive: ReceiveHalf) -> None:
@@ -61,8 +65,8 @@ class Stream:
         """A StreamReadable is out and nothing was read since."""
         self.told = False
         """The application knows of the stream: it opened it, or got a StreamOpened."""
-        self.queued = False
-        """It stands in the send schedule."""
+        self.queue: Schedule | None = None
+        """The schedule in which it waits to send; None where it has nothing to."""
         self.level = 0
         """Its level there: the priority of when it was put in."""
         self.turn = 0

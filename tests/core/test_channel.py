@@ -206,6 +206,18 @@ class TestBudget:
         assert [truesize(size) for size in (1200, 1452, 65_472)] == [2300, 2552, 66_572]
         assert truesize(54 * 1200, 54) == 54 * truesize(1200)
 
+    def test_those_that_were_called_and_have_yet_to_send_keep_their_room(self) -> None:
+        budget = RemoteBudget(100_000)
+        one, two, three = (SessionKey(number) for number in range(3))
+        budget.blocked |= dict.fromkeys((two, three))
+        budget.wanted = 20_000
+        news = []
+        for wanted, called in ((20_000, {one}), (20_000, {one, two}), (60_000, set()), (60_000, {one})):
+            budget.wanted, budget.woken = wanted, called
+            news.append(budget.has_news)
+        # There is room for two, not for three; with nothing in flight, whoever waits gets its turn, but one alone.
+        assert news == [True, False, True, False]
+
     def test_half_of_the_remotes_buffer_may_be_in_flight(self) -> None:
         budget = RemoteBudget(100_000)
         assert budget.limit == 50_000

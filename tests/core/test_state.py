@@ -8,9 +8,12 @@ from typing import Any
 import pytest
 
 from stt_core.state import (
+    FALLBACK,
     RECEIVE,
     SEND,
     SESSION,
+    FallbackState,
+    FallbackTrigger,
     ReceiveState,
     ReceiveTrigger,
     SendState,
@@ -24,8 +27,9 @@ TABLES: list[tuple[Mapping[Any, Any], Any, Any, Any, set[Any]]] = [
     (SESSION, SessionState, SessionTrigger, SessionState.INIT, {SessionState.CLOSED}),
     (SEND, SendState, SendTrigger, SendState.OPEN, {SendState.DATA_ACKED, SendState.RESET_ACKED}),
     (RECEIVE, ReceiveState, ReceiveTrigger, ReceiveState.OPEN, {ReceiveState.DATA_READ, ReceiveState.RESET_READ}),
+    (FALLBACK, FallbackState, FallbackTrigger, FallbackState.DIRECT, set()),
 ]
-NAMES = ["session", "send", "receive"]
+NAMES = ["session", "send", "receive", "fallback"]
 
 
 @pytest.mark.parametrize(("table", "states", "triggers", "first", "last"), TABLES, ids=NAMES)
@@ -42,7 +46,7 @@ class TestTables:
         self, table: Mapping[Any, Any], states: Any, triggers: Any, first: Any, last: set[Any]
     ) -> None:
         assert {state for state in states if not any(before is state for before, _ in table)} == last
-        ending = set(last)
+        ending = set(last) or {first}  # where nothing is ever over, all lead back to the beginning
         for _ in states:
             ending |= {before for (before, _), after in table.items() if after in ending}
         assert ending == set(states)

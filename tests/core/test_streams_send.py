@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import groupby
+
 import pytest
 
 from stt_core.frames import DATA_OVERHEAD, Data, StreamOpen, parse_frames_untrusted
@@ -79,7 +81,7 @@ def test_the_end_rides_on_the_last_packet(size: int) -> None:
     batch, frames = fill(send)
     assert [frame.fin for frame in frames] == [False] * (len(frames) - 1) + [True]
     assert len(batch.plains) == max(1, -(-size // BODY))
-    assert not send.sendable(1)
+    assert (send.owes, send.unsent) == (False, 0)
 
 
 def test_an_end_that_comes_after_the_data_was_sent_is_sent_alone() -> None:
@@ -126,7 +128,7 @@ def test_a_lost_end_is_sent_again_until_it_is_acknowledged() -> None:
     send.on_acked(4, 4, fin=True)
     assert send.terminal
     send.on_lost(0, 4, fin=True)
-    assert not send.sendable(1)
+    assert (send.owes, send.unsent) == (False, 0)
 
 
 def test_acknowledgements_in_any_order_free_everything_in_the_end() -> None:
@@ -144,11 +146,11 @@ def test_both_windows_hold_new_data_back_but_never_what_was_lost() -> None:
     send = half(numbered(10_000))
     send.limit = 4000
     assert len(joined(fill(send, credit=3000)[1])) == 3000
-    assert not send.sendable(0)
+    assert (send.owes, send.sent) == (False, 3000)
     assert sum(len(frame.data) for frame in fill(send, credit=9000)[1]) == 1000
-    assert not send.sendable(9000)
+    assert (send.owes, send.sent) == (False, send.limit)
     send.on_lost(0, 2000)
-    assert send.sendable(0)
+    assert send.owes
     assert joined(fill(send, credit=0)[1]) == numbered(2000)
 
 
@@ -199,3 +201,43 @@ def test_streams_of_one_urgency_share_by_bytes_and_a_more_urgent_one_goes_first(
             assert max(shares) - min(shares) <= 34_000
     assert set(order[:18]) == {urgent}
     assert min(sent.values()) > 0
+
+
+def test_what_was_lost_goes_before_what_is_new_but_not_before_what_is_more_urgent() -> None:
+    pair = Pair()
+    first, second = (pair.initiator.open_bytes() for _ in range(2))
+    pair.initiator.write_all(first, bytes(5000))
+    gone = pair.initiator.fill(limit=2)
+    urgent = pair.initiator.open_bytes(priority=0)
+    for stream_id in (second, urgent):
+        pair.initiator.write_all(stream_id, bytes(2000))
+    pair.initiator.lost(gone)
+    order = [frame.stream_id for frame in frames_of(pair.initiator.fill(), Data)]
+    assert [stream_id for stream_id, _ in groupby(order)] == [urgent, first, second]
+
+
+def test_streams_that_wait_for_the_sessions_window_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    pair = Pair(session_window=20_000, stream_window=10_000, max_streams=500)
+    end = pair.initiator
+    ids = [end.open_bytes() for _ in range(400)]
+    for stream_id in ids:
+        end.write_all(stream_id, bytes(3000))
+    asked: list[int] = []
+    original = SendHalf.fill
+
+    def counted(send: SendHalf, batch: Batch, credit: int, packets: int) -> int:
+        asked.append(send.stream_id)
+        return original(send, batch, credit, packets)
+
+    monkeypatch.setattr(SendHalf, "fill", counted)
+    sent = end.fill(limit=1000)
+    assert end.map.outgoing.sent == 20_000
+    assert not end.map.wants_to_send
+    end.lost(packet for packet in sent if isinstance(packet.content, list))
+    assert end.map.outgoing.wants_to_send  # what was lost has its credit
+    end.fill(limit=1000)
+    for limit in range(30_000, 300_000, 10_000):
+        end.map.receive_max_data(limit)
+        end.fill(limit=1000)
+    assert end.map.outgoing.sent == 290_000
+    assert len(asked) < 300  # not 400 each time

@@ -6,7 +6,7 @@ import runpy
 
 import pytest
 
-from stt_core.state import RECEIVE, SEND, SESSION
+from stt_core.state import FALLBACK, RECEIVE, SEND, SESSION
 from tests.docs.markdown import ROOT, blocks
 
 STATES = ROOT / "docs" / "states.md"
@@ -18,7 +18,7 @@ def test_the_page_is_up_to_date() -> None:
     assert STATES.read_text(encoding="utf-8") == drawn, "the tables have changed: run `make docs`"
 
 
-@pytest.mark.parametrize(("diagram", "table"), list(zip(DIAGRAMS, (SESSION, SEND, RECEIVE), strict=True)))
+@pytest.mark.parametrize(("diagram", "table"), list(zip(DIAGRAMS, (SESSION, SEND, RECEIVE, FALLBACK), strict=True)))
 def test_a_diagram_shows_each_transition_once(diagram: str, table: dict[tuple[object, object], object]) -> None:
     arrows = [line for line in diagram.splitlines() if "-->" in line and "[*]" not in line]
     assert len(set(arrows)) == len(arrows) == len(table)

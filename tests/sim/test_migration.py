@@ -185,23 +185,6 @@ def test_from_connection_to_connection() -> None:
     pair.finish()
 
 
-def test_nobody_can_tell_by_its_ids_that_it_is_one_session() -> None:
-    pair = Pair()
-    pair.lab.run_for(2.0)
-    for step in range(6):
-        if step % 2:
-            pair.lab.rebind(pair.client, change="address")
-            pair.migrate(pair.udp)
-        else:
-            pair.migrate(pair.open().client.path)
-        pair.lab.run_for(1.0)
-    pair.finish()
-    seen = cids_by_place(pair.lab.transcript)
-    assert len(seen) == 14
-    everything = [cid for cids in seen.values() for cid in cids]
-    assert len(everything) == len(set(everything)), "no id was ever seen between two pairs of addresses"
-
-
 def test_the_window_starts_over_with_another_address_and_stays_with_another_port() -> None:
     pair = Pair(size=4_000_000)
     pair.lab.run_for(4.0)

@@ -1,0 +1,165 @@
+"""Where the chapter's programs run: on each of four stacks, over each transport, with what they leave undefined.
+
+A program is an async function that takes a :class:`World`. It finds the adapter in ``world.stt``, and the few things
+the chapter takes from asyncio in ``world.loop``, on whatever event loop it runs.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from types import ModuleType
+from typing import Any, Protocol
+
+import anyio
+import pytest
+import trio
+
+import stt_anyio
+import stt_trio
+
+SEED = b"a seed of the chapter's tests"
+LIMIT = 20.0
+"""Seconds after which a program that hangs fails. Nothing waits for it to pass."""
+TRANSPORTS = ("udp",)
+
+
+class Loop(Protocol):
+    """What the chapter takes from asyncio."""
+
+    async def sleep(self, seconds: float) -> None:
+        """``asyncio.sleep``."""
+
+    async def gather(self, *running: Awaitable[Any]) -> list[Any]:
+        """``asyncio.gather``."""
+
+
+class AnyioLoop:
+    """On anyio."""
+
+    async def sleep(self, seconds: float) -> None:
+        await anyio.sleep(seconds)
+
+    async def gather(self, *running: Awaitable[Any]) -> list[Any]:
+        results: list[Any] = [None] * len(running)
+
+        async def keep(place: int, awaitable: Awaitable[Any]) -> None:
+            results[place] = await awaitable
+
+        async with anyio.create_task_group() as tasks:
+            for place, awaitable in enumerate(running):
+                tasks.start_soon(keep, place, awaitable)
+        return results
+
+
+class TrioLoop:
+    """On trio itself."""
+
+    async def sleep(self, seconds: float) -> None:
+        await trio.sleep(seconds)
+
+    async def gather(self, *running: Awaitable[Any]) -> list[Any]:
+        results: list[Any] = [None] * len(running)
+
+        async def keep(place: int, awaitable: Awaitable[Any]) -> None:
+            results[place] = await awaitable
+
+        async with trio.open_nursery() as nursery:
+            for place, awaitable in enumerate(running):
+                nursery.start_soon(keep, place, awaitable)
+        return results
+
+
+@dataclass
+class World:
+    """One run of a program."""
+
+    stt: Any
+    """``stt_anyio`` or ``stt_trio``."""
+    loop: Loop
+    transport: str
+    stack: AsyncExitStack = field(default_factory=AsyncExitStack)
+
+    def node(self, **settings: Any) -> Any:
+        """A node on the loopback, stopped when the program ends."""
+        settings = {"shared_seed": SEED, "bind_address": "127.0.0.1", "transport": self.transport, **settings}
+        node = self.stt.STTNode(**settings)
+        self.stack.push_async_callback(node.stop)
+        return node
+
+    async def started(self, **settings: Any) -> Any:
+        """The same, started."""
+        node = self.node(**settings)
+        await node.start()
+        return node
+
+    def address_of(self, node: Any) -> Any:
+        """What to give to ``connect``."""
+        return self.address(node.port)
+
+    def address(self, port: int) -> Any:
+        """The same, of a port of this machine."""
+        return ("127.0.0.1", port) if self.transport == "udp" else f"ws://127.0.0.1:{port}"
+
+    @asynccontextmanager
+    async def alice_and_bob(self, **settings: Any) -> AsyncIterator[tuple[Any, Any]]:
+        """Alice's session with Bob, and Bob's with her."""
+        alice_node = await self.started(node_id=b"Alice-12345", **settings)
+        bob_node = await self.started(node_id=b"Bob-67890", **settings)
+        session = await alice_node.connect(self.address_of(bob_node), b"Bob-67890")
+        yield session, await bob_node.accept()
+
+
+Program = Callable[[World], Awaitable[None]]
+
+
+@dataclass(frozen=True)
+class Stack:
+    """An event loop and the adapter for it."""
+
+    name: str
+    stt: ModuleType
+    backend: str
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def run(self, program: Program, transport: str) -> None:
+        """Run ``program`` to its end."""
+        if self.backend == "native":
+            world = World(self.stt, TrioLoop(), transport)
+            trio.run(self._limited, program, world, trio.fail_after)
+        else:
+            world = World(self.stt, AnyioLoop(), transport)
+            anyio.run(
+                self._limited, program, world, anyio.fail_after, backend=self.backend, backend_options=self.options
+            )
+
+    async def _limited(self, program: Program, world: World, fail_after: Callable[[float], Any]) -> None:
+        with fail_after(LIMIT):
+            async with world.stack:
+                await program(world)
+
+
+STACKS = [
+    Stack("asyncio", stt_anyio, "asyncio"),
+    Stack("uvloop", stt_anyio, "asyncio", {"use_uvloop": True}),
+    Stack("anyio-on-trio", stt_anyio, "trio"),
+    Stack("trio", stt_trio, "native"),
+]
+
+
+def everywhere(program: Program) -> Callable[..., None]:
+    """Make a test of ``program``: it runs on every stack, over every transport."""
+
+    @pytest.mark.parametrize("transport", TRANSPORTS)
+    @pytest.mark.parametrize("stack", STACKS, ids=[stack.name for stack in STACKS])
+    @functools.wraps(program)
+    def run(stack: Stack, transport: str) -> None:
+        stack.run(program, transport)
+
+    run.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+        [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY) for name in ("stack", "transport")]
+    )
+    return run
