@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from time import perf_counter
 
 from benchmarks.aead import aead_time
+from stt_backends.driver import MOST_SEGMENTS, MOST_SENT
 from stt_backends.pyca import PycaCrypto
 from stt_core.config import EndpointConfig
 from stt_core.endpoint import Endpoint
@@ -84,7 +85,7 @@ def transfer(pair: Pair, size: int, begin: Callable[[str], None]) -> int:
         while sender.write(stream, CHUNK) == len(CHUNK):
             continue
         batches = []
-        while (out := pair.ends[0].poll_transmit(pair.now)) is not None:
+        while (out := pair.ends[0].poll_transmit(pair.now, MOST_SEGMENTS, MOST_SENT)) is not None:
             batches.append(out)
         begin("receive")
         for out in batches:

@@ -98,7 +98,7 @@ class _Stream(BaseStream):
 class MessageStream(BaseMessageStream, _Stream, anyio.abc.ObjectStream[bytes]):
     """One ``send`` is one ``receive``, whatever the network did between."""
 
-    async def send(self, item: bytes, timeout: float | None = None) -> None:
+    async def send(self, item: bytes | bytearray | memoryview, timeout: float | None = None) -> None:
         """Send one message.
 
         Without ``timeout`` this returns once the message is accepted (under back-pressure, when there is room), with

@@ -23,6 +23,7 @@ from stt_core.errors import (
     SendTimeoutError,
     SessionClosedError,
     StateError,
+    StoreError,
     StreamClosedError,
     StreamError,
     StreamLimitError,
@@ -42,7 +43,9 @@ from stt_core.events import (
     PathValidated,
     PeerRejected,
     SessionClosed,
+    SessionDetached,
     SessionEstablished,
+    SessionResumed,
     StreamAcknowledged,
     StreamFinished,
     StreamOpened,
@@ -50,8 +53,10 @@ from stt_core.events import (
     StreamsAvailable,
     StreamStopped,
     StreamWritable,
+    TicketReceived,
 )
 from stt_core.links import LinkState
+from stt_core.resumption import MemoryTicketStore, ResumptionToken, TicketKey, TicketStore
 from stt_core.session import Session
 from stt_core.state import SessionState
 from stt_core.statistics import SessionStatistics
@@ -61,6 +66,7 @@ from stt_core.types import (
     Observer,
     Path,
     RateLimits,
+    Resumed,
     Role,
     SessionKey,
     StreamMode,
@@ -77,6 +83,8 @@ __all__ = [
     "SessionKey",
     "SessionState",
     "SessionStatistics",
+    "Resumed",
+    "ResumptionToken",
     "StreamInfo",
     "StreamMode",
     "Path",
@@ -94,11 +102,17 @@ __all__ = [
     "Aead",
     "Crypto",
     "Entropy",
+    "TicketStore",
+    "TicketKey",
+    "MemoryTicketStore",
     "Observer",
     # events
     "AnyEvent",
     "Event",
     "SessionEstablished",
+    "SessionDetached",
+    "SessionResumed",
+    "TicketReceived",
     "HandshakeFailed",
     "PeerRejected",
     "SessionClosed",
@@ -119,6 +133,7 @@ __all__ = [
     "STTError",
     "ConfigurationError",
     "StateError",
+    "StoreError",
     "ConnectError",
     "AuthenticationError",
     "ConnectionRefusedError",

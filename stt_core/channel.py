@@ -25,6 +25,7 @@ from stt_core.events import AnyEvent, DatagramsReadable
 from stt_core.fallback import SILENT
 from stt_core.frames import ACK_HEADER, DATA_HEADER, DATA_OVERHEAD, FrameType, pack_data
 from stt_core.handshake import HandshakeResult
+from stt_core.handshake.resume import TICKET_MAX
 from stt_core.keepalive import KeepAlive
 from stt_core.keys import CidMask, SessionSecrets, cid_mask
 from stt_core.migration import Migration, Surroundings, is_paced, make_recovery
@@ -36,7 +37,7 @@ from stt_core.protection import Protection
 from stt_core.recovery.ecn import EcnCounts
 from stt_core.recovery.loss import Outcome
 from stt_core.rtt import GRANULARITY
-from stt_core.streams import STREAM_FRAMES, StreamMap
+from stt_core.streams import STREAM_FRAMES, LastingStreams
 from stt_core.streams.receive import Chunk
 from stt_core.timers import Timers
 from stt_core.types import Entropy, Observer, Path, Role, SessionKey, Transmit
@@ -70,7 +71,7 @@ class Channel:
         "_events", "_mask_key", "_observer", "_outgoing", "_probes", "_role", "_slow_size", "acks",
         "address_token", "bytes_received", "close_acknowledged", "config", "control", "datagrams",
         "keep_alive", "key", "migration", "outbound", "packets_received", "paths", "peer_closed", "protection", "quiet",
-        "recovery", "streams", "timers",
+        "recovery", "resumption_secret", "streams", "ticket", "timers",
     )  # fmt: skip
 
     def __init__(
@@ -87,6 +88,8 @@ class Channel:
         timers: Timers,
         observer: Observer | None,
         surroundings: Surroundings,
+        streams: LastingStreams,
+        resumed: bool,
         now: float,
     ) -> None:
         self.key, self.config, self.timers = key, config, timers
@@ -102,9 +105,11 @@ class Channel:
             self.recovery.rtt.update(result.rtt, 0.0, now)
         self.paths = Paths(path, entropy, leads=result.role is Role.INITIATOR)
         self.control = Control()
-        self.streams = StreamMap(role=result.role, config=config, session_key=key, events=events)
-        self.streams.set_peer_limits(peer)
-        self._outgoing = self.streams.outgoing
+        self.resumption_secret = secrets.resumption  # from which no traffic key follows
+        self.ticket: frames.Ticket | None = None
+        self.streams, self._outgoing = streams, streams.outgoing
+        for frame in streams.begin(peer, resumed=resumed):
+            self.control.send(frame, FrameType.RESUME_STATE)
         self.outbound = Outbound(
             key=key,
             protection=self.protection,
@@ -127,9 +132,8 @@ class Channel:
         self.quiet = False
         """Set once the session said its last words."""
         self.address_token: bytes | None = None
-        self._probes = self._slow_size = 0
         self.datagrams = Datagrams(config.datagram_queue)
-        self.bytes_received = self.packets_received = 0
+        self.bytes_received = self.packets_received = self._probes = self._slow_size = 0
 
     @property
     def datagram_size(self) -> int:
@@ -323,6 +327,13 @@ class Channel:
     def _on_address_token(self, frame: frames.AddressToken, path: Path, now: float) -> None:
         if len(frame.token) <= TOKEN_MAX:  # a longer one doesn't fit into a HELLO
             self.address_token = frame.token
+
+    def _on_ticket(self, frame: frames.Ticket, path: Path, now: float) -> None:
+        if len(frame.ticket) <= TICKET_MAX:  # a longer one doesn't fit into an AUTH_PROOF
+            self.ticket = frame
+
+    def _on_resume_state(self, frame: frames.ResumeState, path: Path, now: float) -> None:
+        self.streams.receive_state(frame)
 
     def _on_path_challenge(self, frame: frames.PathChallenge, path: Path, now: float) -> None:
         # One answer a packet: many challenges in it must not earn more bytes than it brought, three times over.
@@ -560,6 +571,8 @@ _HANDLERS: Final[dict[type, Callable[..., None]]] = {
     frames.SessionClose: Channel._on_session_close,
     frames.SessionCloseAck: Channel._on_session_close_ack,
     frames.AddressToken: Channel._on_address_token,
+    frames.Ticket: Channel._on_ticket,
+    frames.ResumeState: Channel._on_resume_state,
     frames.PathChallenge: Channel._on_path_challenge,
     frames.PathResponse: Channel._on_path_response,
     frames.NewCid: Channel._on_new_cid,
@@ -573,7 +586,7 @@ _HANDLERS.update(
 )  # fmt: skip
 _HANDLERS.update(
     dict.fromkeys(
-        (frames.Error, frames.Ticket, frames.ResumeState, frames.Dht),
+        (frames.Error, frames.Dht),
         Channel._on_tolerated,
     )
 )

@@ -10,14 +10,14 @@ from stt_core.channel import Channel
 from stt_core.context import Context
 from stt_core.errors import ErrorCode, SessionClosedError, StateError, STTError
 from stt_core.state import SessionState
-from stt_core.streams import READ_SIZE, StreamInfo, StreamMap
+from stt_core.streams import READ_SIZE, LastingStreams, StreamInfo
 from stt_core.types import Path, SessionKey, StreamMode
 
 
 class Commands:
     """The application's half of a :class:`~stt_core.session.Session`."""
 
-    __slots__ = ("_channel", "_context", "_error", "finished", "key", "queued", "state")
+    __slots__ = ("_channel", "_context", "_error", "_streams", "finished", "key", "queued", "state")
 
     def __init__(self, context: Context, key: SessionKey) -> None:
         self._context = context
@@ -28,6 +28,7 @@ class Commands:
         self.queued = False
         """The endpoint's own note: whether this is in its ready queue."""
         self._channel: Channel | None = None
+        self._streams: LastingStreams | None = None
         self._error: STTError | None = None
 
     def mark_ready(self) -> None:
@@ -38,12 +39,21 @@ class Commands:
 
     def _require_channel(self) -> Channel:
         if self._channel is None:
+            if self.state is SessionState.DETACHED:
+                raise StateError("the session is detached: it has no keys and no path until it is resumed")
             raise self._error or StateError(f"the session is {self.state.value}: the handshake isn't done yet")
         return self._channel
 
-    def _for_sending(self) -> StreamMap:
-        channel = self._channel
-        if channel is None or self.state is not SessionState.ESTABLISHED:
+    def _require_streams(self) -> LastingStreams:
+        if self._streams is None:
+            raise self._error or StateError(f"the session is {self.state.value}: the handshake isn't done yet")
+        return self._streams
+
+    def _for_sending(self) -> LastingStreams:
+        streams = self._streams
+        if streams is None or self.state is not SessionState.ESTABLISHED:
+            if streams is not None and self.state is SessionState.DETACHED:
+                return streams
             if self._error is not None:
                 raise self._error
             if self.state is SessionState.CLOSING:
@@ -51,9 +61,9 @@ class Commands:
             raise StateError(f"the session is {self.state.value}: the handshake isn't done yet")
         if not self.queued:
             self.mark_ready()
-        return channel.streams
+        return streams
 
-    def _after_reading(self, streams: StreamMap) -> None:
+    def _after_reading(self, streams: LastingStreams) -> None:
         """Reading gives credit back."""
         if streams.outgoing.wants_to_send and not self.finished:
             self.mark_ready()
@@ -111,7 +121,7 @@ class Commands:
 
         :raises StreamResetError: where the peer abandoned the stream.
         """
-        streams = (self._channel or self._require_channel()).streams
+        streams = self._streams if self._streams is not None else self._require_streams()
         try:
             return streams.read(stream_id, max_bytes)
         finally:
@@ -122,7 +132,7 @@ class Commands:
 
         :raises StreamResetError: where the peer abandoned the stream.
         """
-        streams = (self._channel or self._require_channel()).streams
+        streams = self._streams if self._streams is not None else self._require_streams()
         try:
             return streams.read_message(stream_id)
         finally:
@@ -130,11 +140,11 @@ class Commands:
 
     def is_readable(self, stream_id: int) -> bool:
         """Whether a read would tell something now: data, a whole message, the end, or an error."""
-        return (self._channel or self._require_channel()).streams.is_readable(stream_id)
+        return self._require_streams().is_readable(stream_id)
 
     def at_end(self, stream_id: int) -> bool:
         """Whether the peer finished the stream and everything was read."""
-        streams = (self._channel or self._require_channel()).streams
+        streams = self._require_streams()
         try:
             return streams.at_end(stream_id)
         finally:
@@ -142,19 +152,21 @@ class Commands:
 
     def stream_info(self, stream_id: int) -> StreamInfo:
         """Mode, purpose, priority and who opened it."""
-        return self._require_channel().streams.info(stream_id)
+        return self._require_streams().info(stream_id)
 
     def send_datagram(self, data: bytes) -> bool:
-        """Send an unreliable message (RFC 9221); False where the queue is full.
+        """Send an unreliable message (RFC 9221); False where the queue is full, or the session is detached.
 
         :raises MessageTooLargeError: above :attr:`max_datagram_size`.
         """
         self._for_sending()
+        if self.state is SessionState.DETACHED:
+            return False
         return self._require_channel().send_datagram(data)
 
     def read_datagram(self) -> bytes | None:
         """The oldest unreliable message received, or None."""
-        return self._require_channel().datagrams.read()
+        return None if self.state is SessionState.DETACHED else self._require_channel().datagrams.read()
 
     def migrate(self, path: Path, now: float) -> None:
         """Move to another path, once it has answered: ``PathChanged`` tells that it has, ``PathFailed`` that it didn't.

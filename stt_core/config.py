@@ -34,6 +34,12 @@ class EndpointConfig:
     ``stable_resets`` lets an endpoint with the same ``node_seed`` reset sessions it lost in a restart; it must be off
     where several processes serve one port, or they reset each other's sessions.
 
+    ``resumable`` keeps a session whose peer fell silent, with its streams, for ``detached_timeout`` seconds, so that it
+    can be resumed; all that are kept together take ``detached_memory`` bytes at most, and each one's windows grow to
+    ``resumable_window`` instead of ``max_window``. Tickets for resuming are good for ``ticket_lifetime`` seconds, a day
+    at most; 0 for none.
+    ``keep_identity`` says that ``node_seed`` outlives this process, so that tickets are bound to its identity.
+
     :raises ConfigurationError: naming the setting, what it was and what it may be.
     """
 
@@ -56,6 +62,12 @@ class EndpointConfig:
     datagram_queue: int = 256 * KIB
     accept: bool = True
     stable_resets: bool = True
+    keep_identity: bool = True
+    resumable: bool = False
+    resumable_window: int = 4 * MIB
+    detached_timeout: float = 86400.0
+    detached_memory: int = 64 * MIB
+    ticket_lifetime: float = 86400.0
     validate_address: bool = False
     rate_limits: RateLimits | None = field(default_factory=RateLimits)
     prefer_chacha: bool = False
@@ -86,6 +98,10 @@ class EndpointConfig:
         _check("session_window", self.session_window, self.stream_window, 2**30, "bytes")
         _check("max_window", self.max_window, self.session_window, 2**30, "bytes")
         _check("max_message", self.max_message, 1, 2**31, "bytes")
+        _check("resumable_window", self.resumable_window, 4 * KIB, 2**30, "bytes")
+        _check("detached_timeout", self.detached_timeout, 0.001, 86400, "seconds")
+        _check("detached_memory", self.detached_memory, 0, 2**40, "bytes")
+        _check("ticket_lifetime", self.ticket_lifetime, 0.0, 86400, "seconds")
         _check("send_buffer", self.send_buffer, 4 * KIB, 2**30, "bytes")
         _check("datagram_queue", self.datagram_queue, MIN_DATAGRAM, 2**30, "bytes")
         if self.congestion not in get_args(Congestion):

@@ -14,24 +14,24 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Hashable, Sequence
 from dataclasses import fields
-from itertools import count, groupby
+from itertools import groupby
 
-from stt_core.agenda import Agenda
-from stt_core.budget import RemoteBudget
 from stt_core.config import MAX_DATAGRAM, EndpointConfig, check_bytes, check_seconds
 from stt_core.context import Context
 from stt_core.crypto import Crypto
 from stt_core.errors import ErrorCode, StateError
-from stt_core.events import AnyEvent, PathReleased, PeerRejected
+from stt_core.events import AnyEvent, PeerRejected
 from stt_core.handshake import PENDING_LIFETIME, Accepted, Identity, Initiator, Refused, Responder
 from stt_core.handshake.limits import TargetBudget
-from stt_core.links import NOBODY, Links, LinkState
+from stt_core.handshake.resume import Wish
+from stt_core.links import NOBODY, LinkState
 from stt_core.migration import Surroundings
 from stt_core.outbound import OVERHEAD
 from stt_core.packet import LARGE, HandshakeType
 from stt_core.parameters import TransportParameters
-from stt_core.recovery.reliable import BOUNDLESS
-from stt_core.routes import Routes
+from stt_core.register import Register
+from stt_core.resuming import Resuming
+from stt_core.resumption import MemoryTicketStore, TicketStore
 from stt_core.segments import columns
 from stt_core.session import Session
 from stt_core.state import SessionState
@@ -53,7 +53,8 @@ class Endpoint:
 
     ``entropy`` gives random bytes, ``crypto`` the primitives (``stt_backends.pyca.PycaCrypto``). ``wall_offset`` is
     wall-clock time minus the monotonic time all calls are given. The same entropy, inputs and times give the same
-    datagrams out.
+    datagrams out. ``tickets`` is where the keys of tickets come from, and what other processes of the same service
+    share; by default this process has its own.
     """
 
     def __init__(
@@ -64,38 +65,33 @@ class Endpoint:
         entropy: Entropy,
         wall_offset: float = 0.0,
         observer: Observer | None = None,
+        tickets: TicketStore | None = None,
     ) -> None:
         self.config = config
         self.wall_offset = wall_offset
         self._entropy = entropy
-        self._sessions: dict[SessionKey, Session] = {}
-        self._routes = Routes(config, entropy, self._sessions)
-        self._links = Links()
+        self._identity = Identity(config.node_seed, crypto, entropy, kept=config.keep_identity)
+        self._resuming = Resuming(self._identity, tickets or MemoryTicketStore(entropy), self._reply)
+        self._register = Register(config, entropy, self._resuming.on_over)
+        self._sessions, self._routes, self._links = self._register.sessions, self._register.routes, self._register.links
         self._context = Context(
             config=config,
             crypto=crypto,
             entropy=entropy,
             observer=observer,
-            budget_for=self._budget_for,
             on_established=self._on_established,
-            surroundings=Surroundings(self._links.blocked, self._budget_for, self._routes),
+            surroundings=Surroundings(self._links.blocked, self._register.budget_for, self._routes),
             links=self._links,
+            succession=self._resuming,
+            wall_offset=wall_offset,
         )
+        self._register.attach(self._context)
+        self._resuming.attach(self._context, self._register)
         self._latest = 0.0
         """When the responder was last given something: its new connection ids are of that time."""
-        self._identity = Identity(config.node_seed, crypto, entropy)
         self._responder: Responder | None = None
         self._targets = TargetBudget(config.rate_limits or RateLimits())
-        self._live: set[SessionKey] = set()
-        self._lingering: dict[SessionKey, Session] = {}
-        """Over, but answering stragglers for some PTOs yet; oldest first."""
-        self._departed: set[SessionKey] = set()
-        """Over and forgotten, but for those who have yet to hear of it."""
-        self._budgets: dict[Path, RemoteBudget] = {}
-        self._connecting: dict[Path, set[SessionKey]] = {}
         self._replies: deque[Transmit] = deque()
-        self._agenda = Agenda(self._sessions)
-        self._keys = count(1)
         self._counters = EndpointStatistics()
 
     # --- getters
@@ -103,7 +99,7 @@ class Endpoint:
     @property
     def idle(self) -> bool:
         """Whether no session is alive and nothing waits to be sent (a closed session's last seconds don't count)."""
-        return not (self._live or self._replies or self._context.ready)
+        return not (self._register.live or self._replies or self._context.ready)
 
     @property
     def wants_to_send(self) -> bool:
@@ -127,14 +123,15 @@ class Endpoint:
 
     def sessions(self) -> list[Session]:
         """All sessions that are established, in the order they were made."""
-        return [self._sessions[key] for key in sorted(self._live) if self._sessions[key].state in _ESTABLISHED]
+        return [self._sessions[key] for key in sorted(self._register.live) if self._sessions[key].state in _ESTABLISHED]
 
     def statistics(self) -> dict[str, int]:
         """Counters of this endpoint and its handshake by name."""
         counters = {item.name: getattr(self._counters, item.name) for item in fields(self._counters)}
         if self._responder is not None:
             counters.update({f"handshake_{name}": value for name, value in self._responder.statistics().items()})
-        counters["sessions"] = len(self._live)
+        counters.update(self._resuming.statistics())
+        counters["sessions"] = len(self._register.live)
         return counters
 
     # --- commands
@@ -160,21 +157,57 @@ class Endpoint:
         :raises ConfigurationError: on an argument of the wrong type or size.
         :raises StateError: at ``max_sessions``, or where the connection serves a session already.
         """
+        return self._dial(Path(transport, address), now, peer_node_id, peer_key, timeout, None)
+
+    def resume(
+        self,
+        token: bytes | None,
+        address: Hashable,
+        *,
+        now: float,
+        peer_node_id: bytes | None = None,
+        peer_key: bytes | None = None,
+        timeout: float | None = None,
+        transport: str = "udp",
+        takeover: bool = False,
+    ) -> SessionKey:
+        """Go on with an earlier session, whose :attr:`~Session.resumption_token` this is, wherever its peer is now.
+
+        Where its streams are here and at the peer, ``SessionResumed`` names the session that goes on, and as
+        ``attempt`` the key returned here. Otherwise this key becomes a session, as from :meth:`connect`; its
+        ``resumed`` says whether the peer was shown to be the earlier one. A refused or spent token is no error.
+
+        Without a token it is the newest detached session with our identity (``node_seed``) at the peer, with
+        ``takeover`` also one in use elsewhere, which is superseded.
+
+        :raises ConfigurationError: if the token is none, or damaged; otherwise as :meth:`connect`.
+        """
+        wish, pinned = self._resuming.wish_for(token, takeover=takeover)
+        return self._dial(Path(transport, address), now, peer_node_id, peer_key or pinned, timeout, wish)
+
+    def _dial(
+        self,
+        path: Path,
+        now: float,
+        peer_node_id: bytes | None,
+        peer_key: bytes | None,
+        timeout: float | None,
+        wish: Wish | None,
+    ) -> SessionKey:
         if peer_node_id is not None:
             check_bytes("peer_node_id", peer_node_id, 1, 255)
         if peer_key is not None:
             check_bytes("peer_key", peer_key, 32, 32)
         if timeout is not None:
             check_seconds("timeout", timeout)
-        if len(self._live) >= self.config.max_sessions:
+        if not self._register.has_room:
             raise StateError(f"max_sessions is {self.config.max_sessions} and all are in use: close one, or raise it")
-        path = Path(transport, address)
         if path.reliable and self._links.owner(path) is not None:
-            raise StateError(f"the connection {address!r} serves a session already: open another")
+            raise StateError(f"the connection {path.address!r} serves a session already: open another")
         cid = self._routes.new_cid(now)
         expires = now + (self.config.handshake_timeout if timeout is None else timeout)
 
-        def begin(at: float) -> Initiator:
+        def begin(at: float, cid: bytes, wish: Wish | None = None) -> Initiator:
             return Initiator(
                 config=self.config,
                 crypto=self._context.crypto,
@@ -187,31 +220,31 @@ class Endpoint:
                 address_token=self._context.address_token(path),
                 timeout=expires - at,
                 identity=self._identity,
-                allow_proof=lambda at: path in self._budgets or self._targets.allow(path, at),
+                allow_proof=lambda at: path in self._register.budgets or self._targets.allow(path, at),
                 padded=not path.reliable,
+                wish=wish,
             )
 
-        session = self._add(Role.INITIATOR, path, cid)
-        self._connecting.setdefault(path, set()).add(session.key)
-        if path.reliable:
-            self._links.claim(path, session.key)
-        session.start(begin, now)
-        self._touch(session)
+        session = self._register.add(Role.INITIATOR, path, cid)
+        if wish is not None:
+            self._resuming.expect(session.key, wish, begin)
+        session.start(lambda at: begin(at, cid, wish), now)
+        self._register.touch(session)
         return session.key
 
     def close(self, code: int = ErrorCode.NO_ERROR, reason: str = "", *, linger: float = 0.0) -> None:
         """Close all sessions, as :meth:`Session.close` does each."""
-        for key in sorted(self._live):
+        for key in sorted([*self._register.live, *self._resuming.detached]):
             session = self._sessions[key]
             session.close(code, reason, linger=linger)
-            self._touch(session)
+            self._register.touch(session)
 
     def abandon(self, reason: str) -> None:
         """The socket is gone: end every session here and now, with nothing sent."""
         for key in sorted(self._sessions):
             session = self._sessions[key]
             session.abandon(reason)
-            self._touch(session)
+            self._register.touch(session)
 
     # --- what happened
 
@@ -279,7 +312,7 @@ class Endpoint:
             return
         session.receive_run(wires, aads, ciphertexts, mask, path, now, ecn)
         if not session.queued:  # else it is touched once it was polled, with the timers it has then
-            self._touch(session)
+            self._register.touch(session)
 
     def _receive_protected(self, data: bytes | memoryview, path: Path, now: float, ecn: int) -> None:
         cid = bytes(data[1:9])
@@ -300,16 +333,19 @@ class Endpoint:
             if session.path == path:  # until it has proved itself, it may be a copy that opened
                 self._links.trust(path, session.key)
         if not session.queued:
-            self._touch(session)
+            self._register.touch(session)
 
     def _receive_unknown(self, data: bytes, path: Path, now: float) -> None:
         """A packet of no session here: perhaps the peer's reset, else perhaps worth one of ours."""
         self._counters.unknown_cid += 1
+        if (last_words := self._resuming.epitaph(data[1:9])) is not None:
+            self._reply(last_words, path)
+            return
         session = self._routes.reset_by(data)
         if session is not None:
             self._counters.resets_received += 1
             session.receive_reset(now)
-            self._touch(session)
+            self._register.touch(session)
         elif (reset := self._routes.reset_for(data, now)) is not None:
             self._counters.resets_sent += 1
             self._reply(reset, path)
@@ -324,7 +360,7 @@ class Endpoint:
             self._counters.malformed += 1
             return
         session.receive_handshake(data, now)
-        self._touch(session)
+        self._register.touch(session)
 
     def _answer(self, data: bytes, path: Path, now: float) -> None:
         self._latest = now
@@ -352,19 +388,17 @@ class Endpoint:
             self._counters.sessions_refused += 1
             responder.forget(result.local_cid, now)
             return
-        session = self._add(Role.RESPONDER, path, result.local_cid)
-        if path.reliable:
-            self._links.claim(path, session.key)
+        session = self._register.add(Role.RESPONDER, path, result.local_cid)
         session.start_accepted(result, PENDING_LIFETIME, now)
         self._reply(accepted.final, path)
-        self._touch(session)
+        self._register.touch(session)
 
     def receive_unreachable(self, path: Path, now: float) -> None:
         """The network reported that nothing listens at ``path`` (ICMP port unreachable)."""
-        for key in sorted(self._connecting.get(path, ())):
+        for key in sorted(self._register.connecting.get(path, ())):
             session = self._sessions[key]
             session.receive_unreachable(now)
-            self._touch(session)
+            self._register.touch(session)
 
     def receive_path_blocked(self, path: Path) -> None:
         """The writer of a reliable path has all it may hold: its session sends nothing there for now."""
@@ -388,7 +422,7 @@ class Endpoint:
         session = self._sessions.get(self._links.close(path) or NOBODY)
         if session is not None:
             session.receive_path_closed(path, now)
-            self._touch(session)
+            self._register.touch(session)
 
     def link_state(self, path: Path) -> LinkState:
         """What is known of who is at the other end of a reliable path: for limits to those that never speak."""
@@ -396,11 +430,11 @@ class Endpoint:
 
     def receive_too_big(self, path: Path, size: int, now: float) -> None:
         """The system refused to send a datagram of ``size`` bytes there (EMSGSIZE): no news of congestion."""
-        budget = self._budgets.get(path)
+        budget = self._register.budgets.get(path)
         for key in () if budget is None else sorted(budget.sessions):
             session = self._sessions[key]
             session.receive_too_big(size, now)
-            self._touch(session)
+            self._register.touch(session)
 
     def handle_timer(self, now: float) -> None:
         """Act on what is due at ``now``, of :data:`TIMERS_AT_ONCE` sessions at most; harmless when nothing is.
@@ -410,11 +444,11 @@ class Endpoint:
         if self._responder is not None:
             self._responder.handle_timer(now)
         for _ in range(TIMERS_AT_ONCE):
-            session = self._agenda.take(now)
+            session = self._register.agenda.take(now)
             if session is None:
                 break
             session.handle_timer(now)
-            self._touch(session)
+            self._register.touch(session)
 
     # --- what to do
 
@@ -423,9 +457,7 @@ class Endpoint:
         events = self._context.events
         if events:
             return events.popleft()
-        for key in self._departed:
-            self._sessions.pop(key, None)
-        self._departed.clear()
+        self._register.bury()
         return None
 
     def poll_transmit(self, now: float, max_segments: int = 64, max_bytes: int = MAX_DATAGRAM) -> Transmit | None:
@@ -448,7 +480,7 @@ class Endpoint:
             if transmit is None or not session.wants_to_send:
                 ready.popleft()
                 session.queued = False
-                self._touch(session)
+                self._register.touch(session)
             elif len(ready) > 1:
                 ready.rotate(-1)
             if transmit is not None:
@@ -459,110 +491,23 @@ class Endpoint:
     def next_timer(self) -> float | None:
         """When to call :meth:`handle_timer`, monotonic seconds; None for never. Poll for datagrams first."""
         responder = None if self._responder is None else self._responder.next_timer()
-        at = self._agenda.next()
+        at = self._register.agenda.next()
         return responder if at is None or (responder is not None and responder < at) else at
 
     # --- book-keeping
-
-    def _add(self, role: Role, path: Path, cid: bytes) -> Session:
-        session = Session(self._context, SessionKey(next(self._keys)), role, path, cid)
-        self._sessions[session.key] = session
-        self._live.add(session.key)
-        self._routes.sessions[cid] = session
-        return session
-
-    def _touch(self, session: Session) -> None:
-        """After anything happened to a session: forget it, or see to its timer and to those it held up."""
-        if session.state is SessionState.CLOSED or session.finished:
-            self._put_away(session)
-        else:
-            self._agenda.put(session)
-        budget = session.budget
-        if budget is not None and (budget.blocked or budget.woken):
-            if not session.queued:
-                budget.woken.discard(session.key)  # it had its turn, whatever came of it
-            self._wake_next(budget)
-
-    def _wake_next(self, budget: RemoteBudget) -> None:
-        """Each that had its turn wakes the next: to wake all would be to poll all for each that may send."""
-        while budget.has_news:
-            del budget.blocked[key := next(iter(budget.blocked))]
-            if (waiting := self._sessions.get(key)) is not None:
-                budget.woken.add(key)
-                waiting.mark_ready()
-                break
-
-    def _put_away(self, session: Session) -> None:
-        """A session that is over lingers for a while, then it is forgotten."""
-        if session.key in self._live and session.state is SessionState.CLOSED:
-            self._live.discard(session.key)
-            self._context.session_ids.discard(session.session_id)
-            self._no_longer_connecting(session)
-            if not session.finished:
-                self._linger(session)
-        if session.finished:
-            self._remove(session)
-            return
-        self._agenda.put(session)
-
-    def _remove(self, session: Session) -> None:
-        if session.key in self._departed:
-            return
-        # Events that name it may wait still, and whoever takes them may ask for it: see next_event.
-        self._departed.add(session.key)
-        self._lingering.pop(session.key, None)
-        self._routes.forget(session)
-        for path in self._links.owned(session.key) if len(self._links) else ():
-            self._context.events.append(PathReleased(path))
-        budget = session.budget
-        if budget is not None:
-            self._leave(session.key, budget)
-
-    def _linger(self, session: Session) -> None:
-        """As many as may live may linger, for they hold memory too; the oldest makes room."""
-        self._lingering[session.key] = session
-        if len(self._lingering) > self.config.max_sessions:
-            oldest = next(iter(self._lingering.values()))
-            oldest.abandon("made room")
-            self._remove(oldest)
-
-    def _no_longer_connecting(self, session: Session) -> None:
-        connecting = self._connecting.get(session.first_path)
-        if connecting is not None:
-            connecting.discard(session.key)
-            if not connecting:
-                del self._connecting[session.first_path]
 
     def _on_established(self, key: SessionKey, now: float) -> None:
         """A session of ours has keys both sides hold."""
         session = self._sessions[key]
         self._counters.sessions_opened += 1
         if session.role is Role.INITIATOR:
-            self._no_longer_connecting(session)
+            self._register.no_longer_connecting(session)
             self._targets.clear(session.first_path)
         else:
             responder = self._responder_at(now)
             responder.forget(session.local_cid, now)
             session.send_address_token(responder.address_token(session.first_path, now))
-
-    def _leave(self, key: SessionKey, budget: RemoteBudget) -> None:
-        budget.forget(key)
-        if not budget.sessions and budget.path is not None:
-            self._budgets.pop(budget.path, None)
-        self._wake_next(budget)
-
-    def _budget_for(self, key: SessionKey, path: Path, hint: int) -> RemoteBudget:
-        before = self._sessions[key].budget
-        if before is not None:
-            self._leave(key, before)
-        if path.reliable:
-            return RemoteBudget(BOUNDLESS)  # no socket's buffer overflows, and what waits in it is TCP's affair
-        budget = self._budgets.get(path)
-        if budget is None:
-            budget = self._budgets[path] = RemoteBudget(hint, path)
-        budget.limit = hint // 2
-        budget.sessions.add(key)
-        return budget
+        self._resuming.on_established(session, now)
 
     def _responder_at(self, now: float) -> Responder:
         """The responder, made when first needed: its keys have an age, and this is the first call with a time."""
@@ -574,19 +519,12 @@ class Endpoint:
                 now=now,
                 new_cid=lambda: self._routes.new_cid(self._latest),
                 parameters_for=self._parameters,
-                admit=self._has_room,
-                owns_nonce=self._owns_nonce,
+                admit=lambda: self._register.has_room,
+                owns_nonce=self._register.owns_nonce,
                 identity=self._identity,
+                judge=self._resuming.judge,
             )
         return self._responder
-
-    def _owns_nonce(self, nonce: bytes) -> bool:
-        """Whether a HELLO is one of ours, thrown back at us."""
-        keys = [key for connecting in self._connecting.values() for key in connecting]
-        return any(self._sessions[key].owns_nonce(nonce) for key in keys)
-
-    def _has_room(self) -> bool:
-        return len(self._live) < self.config.max_sessions
 
     def _parameters(self, cid: bytes) -> TransportParameters:
         return TransportParameters.of(self.config, self._routes.reset_token(cid))

@@ -57,6 +57,10 @@ class ConfigurationError(STTError, ValueError):
     """A setting is missing or out of range; the message names the setting and what it may be."""
 
 
+class StoreError(STTError, OSError):
+    """Where ticket keys, spent tickets or pinned identities are kept can't be read or written, or isn't what it was."""
+
+
 class StateError(STTError, RuntimeError):
     """The call does not fit the object's state (for example opening a stream before the handshake is done)."""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from stt_core.errors import CloseReason, STTError
-from stt_core.types import Path, SessionKey, StreamMode
+from stt_core.types import Path, Resumed, SessionKey, StreamMode
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +27,30 @@ class SessionEstablished(Event):
     peer_identity_key: bytes | None
     path: Path
     initiated: bool
+    resumed: Resumed = Resumed.NO
+    """IDENTITY where the peer was shown to be that of an earlier session, whose streams are lost."""
+
+
+@dataclass(frozen=True, slots=True)
+class SessionDetached(Event):
+    """The peer is silent or was restarted; the session keeps its streams until it is resumed, or too old."""
+
+    session_id: bytes
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class SessionResumed(Event):
+    """A session has new keys and goes on with its streams. ``attempt`` is what ``resume`` returned here, or None."""
+
+    session_id: bytes
+    path: Path
+    attempt: SessionKey | None
+
+
+@dataclass(frozen=True, slots=True)
+class TicketReceived(Event):
+    """``Session.resumption_token`` is new: what was stored of the last one is better replaced."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -370,11 +370,12 @@ class AddressToken(_Tailed):
 
 @dataclass(frozen=True, slots=True)
 class ResumeState(_Tailed):
-    """What the sender still holds of a resumed session; ``entries`` are packed."""
+    """What the sender still holds of a resumed session: the ``index``-th part, ``entries`` packed."""
 
     TYPE: ClassVar = FrameType.RESUME_STATE
-    LAYOUT: ClassVar = Struct(">BBH")
+    LAYOUT: ClassVar = Struct(">BBHH")
     flags: int
+    index: int
     entries: bytes
 
 

@@ -97,10 +97,8 @@ class Outbound:
             wanted = min(most, window, max(1, backlog // size))
             room = budget.room(self._key, self._charged, cost, wanted)
             call = MAX_DATAGRAM // size
-            if room > call:
-                room -= (
-                    room % call
-                )  # a system call, and a read at the other end, for a few packets more is not worth it
+            if room > call:  # a few packets more would be a system call more, and a read at the other end
+                room -= room % call
         self.limited = window < most and window <= room
         limit = min(most, window, room)
         if limit > 0 and self._paced:

@@ -9,7 +9,7 @@ On the wire: type u8, length u16, value, repeated; type 0 ends the list and the 
     1 initial_max_data u64 (bytes)       2 initial_max_stream_data u64 (bytes)   3 max_streams u32
     4 max_udp_payload u32 (bytes)        5 receive_buffer_hint u32 (bytes)       6 ack_delay u32 (microseconds)
     7 idle_timeout u32 (milliseconds)    8 max_message u64 (bytes)               9 reset_token 16 bytes
-    16 identity key 32 bytes and proof 64 bytes                                  17 resume, reserved
+    16 identity key 32 bytes and proof 64 bytes      17 resume      18 kept_identity, empty
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ class Tlv(IntEnum):
     RESET_TOKEN = 9
     IDENTITY = 16
     RESUME = 17
+    KEPT_IDENTITY = 18
 
 
 @dataclass(frozen=True, slots=True)

@@ -100,6 +100,8 @@ class Routes:
     def forget(self, session: Session) -> None:
         """That session is over."""
         for cid in session.local_cids:
-            self.sessions.pop(cid, None)
+            if self.sessions.get(cid) is session:  # else another goes on with it
+                del self.sessions[cid]
         for token in session.reset_tokens:
-            self._peers_tokens.pop(token, None)
+            if self._peers_tokens.get(token) == session.key:
+                del self._peers_tokens[token]

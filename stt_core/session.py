@@ -15,116 +15,35 @@ from collections.abc import Callable, Sequence
 from math import inf
 
 from stt_core import frames
-from stt_core.budget import RemoteBudget
 from stt_core.channel import Channel
-from stt_core.closing import Farewell, code_name, reason_of
-from stt_core.commands import Commands
-from stt_core.context import Context
-from stt_core.errors import CloseReason, ConnectError, ErrorCode, SessionClosedError, STTError, Violation
-from stt_core.events import HandshakeFailed, SessionClosed, SessionEstablished
+from stt_core.errors import (
+    CloseReason,
+    ConnectError,
+    ConnectionTimeoutError,
+    ErrorCode,
+    SessionClosedError,
+    STTError,
+    Violation,
+)
+from stt_core.events import SessionDetached, SessionEstablished, SessionResumed, TicketReceived
 from stt_core.frames import FrameType
-from stt_core.handshake import HandshakeResult, Initiator, Peer
+from stt_core.handshake import HandshakeResult, Initiator
+from stt_core.handshake.resume import heir_secret
 from stt_core.keys import CidMask
+from stt_core.life import Life
 from stt_core.outbound import OVERHEAD
 from stt_core.packing import Batch
+from stt_core.resumption import TokenContent, ticket_secret
 from stt_core.state import SESSION, SessionState, SessionTrigger, advance
-from stt_core.statistics import SessionStatistics
-from stt_core.timers import Timer, Timers
-from stt_core.types import Path, Role, SessionKey, Transmit
+from stt_core.streams import LastingStreams
+from stt_core.timers import Timer
+from stt_core.types import Path, Resumed, Role, SessionKey, Transmit
 
 
-class Session(Commands):
+class Session(Life):
     """See the module's text. Made by :class:`~stt_core.endpoint.Endpoint` only."""
 
-    __slots__ = (
-        "_begin", "_close_request", "_farewell", "_initiator", "_path", "_peer", "local_cid", "masks", "role",
-        "scheduled_at", "timers",
-    )  # fmt: skip
-
-    def __init__(self, context: Context, key: SessionKey, role: Role, path: Path, local_cid: bytes) -> None:
-        super().__init__(context, key)
-        self.role = role
-        self.local_cid = local_cid
-        self.masks: dict[bytes, CidMask] = {}
-        """How packets to those of our connection ids are masked that any came to; empty before there are keys."""
-        self.scheduled_at: float | None = None
-        """The endpoint's own note: where it stands in its agenda."""
-        self._path = path
-        self.timers = Timers()
-        """All this session waits for."""
-        self._begin: Callable[[float], Initiator] | None = None
-        self._initiator: Initiator | None = None
-        self._peer: Peer | None = None
-        self._farewell: Farewell | None = None
-        self._close_request: tuple[int, str, float] | None = None
-
-    def __repr__(self) -> str:
-        return f"<Session {self.session_id.hex() or self.key} {self.state.value} {self.role.name.lower()}>"
-
-    # --- getters
-
-    @property
-    def session_id(self) -> bytes:
-        """8 bytes, the same on both sides; public, for logs and the API. Empty before the handshake is done."""
-        return self._peer.session_id if self._peer else b""
-
-    @property
-    def peer_node_id(self) -> bytes:
-        """The label the peer gave itself; any holder of the seed can claim any label. Empty before the handshake."""
-        return self._peer.node_id if self._peer else b""
-
-    @property
-    def peer_identity_key(self) -> bytes | None:
-        """The peer's proven Ed25519 public key, 32 bytes, where it has one."""
-        return self._peer.identity_key if self._peer else None
-
-    @property
-    def path(self) -> Path:
-        """Where packets go now."""
-        return self._channel.paths.active if self._channel else self._path
-
-    @property
-    def first_path(self) -> Path:
-        """Where the session was made."""
-        return self._path
-
-    @property
-    def budget(self) -> RemoteBudget | None:
-        """What this session shares with all others to the same socket; None before there are keys."""
-        return self._channel.outbound.budget if self._channel else None
-
-    @property
-    def local_cids(self) -> list[bytes]:
-        """All connection ids that packets for this session may come to."""
-        return [self.local_cid, *(self._channel.migration.local if self._channel else ())]
-
-    @property
-    def reset_tokens(self) -> list[bytes]:
-        """What a packet ends with by which the peer says that it has lost this session; 16 bytes each."""
-        return self._channel.migration.reset_tokens if self._channel else []
-
-    def mask_for(self, cid: bytes) -> CidMask | None:
-        """How packets to our ``cid`` are masked; None while there are no keys."""
-        if self._channel is not None:
-            self.masks[cid] = self._channel.receive_mask(cid)
-        return self.masks.get(cid)
-
-    @property
-    def error(self) -> STTError | None:
-        """Why the session is over; None while it lives."""
-        return self._error
-
-    @property
-    def max_datagram_size(self) -> int:
-        """The longest DATAGRAM the path carries now, in bytes; may change with the path."""
-        return self._require_channel().max_datagram
-
-    def statistics(self) -> SessionStatistics:
-        """What was sent, received and measured so far.
-
-        :raises StateError: before the handshake is done.
-        """
-        return SessionStatistics.of(self._require_channel())
+    __slots__ = ()
 
     # --- the handshake, driven by the endpoint
 
@@ -140,6 +59,7 @@ class Session(Commands):
         got our FINAL, and that its AUTH_PROOF was no replay."""
         self.state = advance(SESSION, self.state, SessionTrigger.START)
         self._open_channel(result, now)
+        self._awaiting = None if result.grant is None else result
         self.timers.set(Timer.HANDSHAKE, now + pending)
 
     def receive_handshake(self, data: bytes, now: float) -> None:
@@ -194,11 +114,15 @@ class Session(Commands):
             self._start_over(now)
         else:
             self._initiator = self._begin = None
-            self.timers.clear()
-            channel = self._open_channel(result, now)
-            self._established(now)
-            # The responder reports and starts nothing before it opens a packet of ours: send one, until acked.
-            channel.send_keep_alive(now)
+            self._gives_up_at = initiator.expires
+            grant = result.grant
+            if grant is None or self._context.succession.on_resumed(self.key, result, now) is None:
+                self.timers.clear()
+                self._untold = grant is not None and grant.extent is Resumed.IDENTITY
+                channel = self._open_channel(result, now)
+                self._established(now)
+                # The responder reports and starts nothing before it opens a packet of ours: send one, until acked.
+                channel.send_keep_alive(now)
         self.mark_ready()
 
     def _start_over(self, now: float) -> None:
@@ -210,16 +134,15 @@ class Session(Commands):
         self._initiator = begin(now)
         self._set(Timer.HANDSHAKE, self._initiator.next_timer())
 
-    def _give_up(self, error: STTError) -> None:
-        """Before it was established. Who connects is told; of somebody else's attempt nobody ever heard."""
-        self._error = error
-        if self.role is Role.INITIATOR:
-            self._context.events.append(HandshakeFailed(self.key, error, self._path))
-        self._forget(SessionTrigger.LOST)
-
-    def _open_channel(self, result: HandshakeResult, now: float) -> Channel:
+    def _open_channel(self, result: HandshakeResult, now: float, earlier: LastingStreams | None = None) -> Channel:
         context = self._context
-        self._peer = result.peer  # all keys are derived here: nothing else may know the master secret later
+        peer = result.peer  # all keys are derived here: nothing else may know the master secret later
+        self._peer = peer if earlier is None else peer._replace(session_id=self.session_id)
+        self._streams = earlier
+        if self._streams is None:
+            self._streams = LastingStreams(
+                role=result.role, config=context.config, session_key=self.key, events=context.events
+            )
         self._channel = Channel(
             result,
             key=self.key,
@@ -227,23 +150,37 @@ class Session(Commands):
             crypto=context.crypto,
             entropy=context.entropy,
             path=self._path,
-            budget=context.budget_for(self.key, self._path, result.peer_parameters.receive_buffer_hint),
+            budget=context.surroundings.budget_for(self.key, self._path, result.peer_parameters.receive_buffer_hint),
             events=context.events,
             timers=self.timers,
             observer=context.observer,
             surroundings=context.surroundings,
+            streams=self._streams,
+            resumed=earlier is not None,
             now=now,
         )
+        self.resumption_secret = self._channel.resumption_secret
+        if (grant := result.grant) is not None:
+            self.resumed, self._epoch = grant.extent, grant.epoch
+            if grant.rpsk is not None and self.role is Role.INITIATOR:
+                self._keep_ticket(grant.rpsk, grant.ticket, 0, now, heir_secret(self.resumption_secret, grant.ticket))
         self.masks[self.local_cid] = self._channel.receive_mask(self.local_cid)
         return self._channel
 
-    def _established(self, now: float) -> None:
+    def _established(self, now: float, trigger: SessionTrigger = SessionTrigger.CONFIRMED) -> None:
         channel = self._require_channel()
         alive = channel.keep_alive
-        self.state = advance(SESSION, self.state, SessionTrigger.CONFIRMED)
+        self.state = advance(SESSION, self.state, trigger)
         self.timers.cancel(Timer.HANDSHAKE)
         self.timers.set(Timer.IDLE, alive.dead_at())
         self.timers.set(Timer.KEEP_ALIVE, alive.next_due())
+        if not self._untold and trigger is SessionTrigger.CONFIRMED:
+            self._tell_established()
+        channel.migration.begin(now)
+        self._context.on_established(self.key, now)
+
+    def _tell_established(self) -> None:
+        self._untold = False
         told = SessionEstablished(
             self.key,
             session_id=self.session_id,
@@ -251,10 +188,9 @@ class Session(Commands):
             peer_identity_key=self.peer_identity_key,
             path=self._path,
             initiated=self.role is Role.INITIATOR,
+            resumed=self.resumed,
         )
         self._context.events.append(told)
-        channel.migration.begin(now)
-        self._context.on_established(self.key, now)
 
     def send_address_token(self, token: bytes) -> None:
         """Let the peer prove this address in its next HELLO."""
@@ -278,7 +214,8 @@ class Session(Commands):
             return
         try:
             numbers, plains = channel.protection.open(aads[0][0], wires, aads, ciphertexts, cid, now)
-            news = bool(plains) and self._accept(channel, numbers, plains, path, now, ecn, cid.cid)
+            accept = self._accept_first if self.state is SessionState.HANDSHAKING else channel.accept
+            news = bool(plains) and accept(numbers, plains, path, now, ecn, cid.cid)
         except Violation as violation:
             self._fail(violation.code, violation.reason, now)
         else:
@@ -294,29 +231,39 @@ class Session(Commands):
             if opened is None:
                 news = False
             else:
-                if self.state is SessionState.HANDSHAKING:
-                    self._established(now)
                 number, plain = opened
-                news = channel.accept((number,), [plain], path, now, ecn, cid.cid)
+                accept = self._accept_first if self.state is SessionState.HANDSHAKING else channel.accept
+                news = accept((number,), [plain], path, now, ecn, cid.cid)
         except Violation as violation:
             self._fail(violation.code, violation.reason, now)
             return True
         self._after_input(channel, news, now)
         return news
 
-    def _accept(
-        self,
-        channel: Channel,
-        numbers: Sequence[int],
-        plains: list[bytes],
-        path: Path,
-        now: float,
-        ecn: int,
-        cid: bytes,
+    def receive_opened(
+        self, numbers: Sequence[int], plains: list[bytes], path: Path, now: float, ecn: int, cid: bytes
+    ) -> None:
+        """What an attempt to resume this session has opened."""
+        channel = self._require_channel()
+        try:
+            news = channel.accept(numbers, plains, path, now, ecn, cid)
+        except Violation as violation:
+            self._fail(violation.code, violation.reason, now)
+        else:
+            self._after_input(channel, news, now)
+
+    def _accept_first(
+        self, numbers: Sequence[int], plains: list[bytes], path: Path, now: float, ecn: int, cid: bytes
     ) -> bool:
-        if self.state is SessionState.HANDSHAKING:
+        """The first packet under new keys: nobody but the initiator we answered could make it."""
+        result, self._awaiting = self._awaiting, None
+        heir = None if result is None else self._context.succession.on_resumed(self.key, result, now)
+        if heir is not None:
+            heir(numbers, plains, path, now, ecn, cid)
+            return False
+        if self._farewell is None:
             self._established(now)  # before anything in these packets becomes an event
-        return channel.accept(numbers, plains, path, now, ecn, cid)
+        return self._require_channel().accept(numbers, plains, path, now, ecn, cid)
 
     def receive_too_big(self, size: int, now: float) -> None:
         """The system refused to send ``size`` bytes at once to the peer."""
@@ -328,7 +275,7 @@ class Session(Commands):
     def receive_reset(self, now: float) -> None:
         """The peer's endpoint told, with a token only it could know, that it has lost this session."""
         if self.state is SessionState.ESTABLISHED or self.state is SessionState.CLOSING:
-            self._die(CloseReason.TIMEOUT, "the peer no longer knows this session (it was restarted, or gave it up)")
+            self._lose("the peer no longer knows this session (it was restarted, or gave it up)", now)
 
     def _after_input(self, channel: Channel, news: bool, now: float) -> None:
         if not news:
@@ -340,124 +287,147 @@ class Session(Commands):
         if channel.address_token is not None:
             self._context.keep_address_token(self.path, channel.address_token)
             channel.address_token = None
+        if channel.ticket is not None:
+            self._take_ticket(channel, channel.ticket, now)
         if channel.peer_closed is not None:
             self._on_peer_close(channel, now)
+        elif self._untold:
+            self._tell_established()
+        elif self._attempt is not None and not channel.streams.resuming:
+            self._confirm_resumption()
         if channel.close_acknowledged and self._farewell is not None:
             self._farewell.on_acknowledged(now, channel.pto)
             self._after_farewell(now)
         if not self.queued and self.wants_to_send:
             self.mark_ready()
 
-    # --- the end
+    # --- going on under other keys, decided by the endpoint (see stt_core.resuming)
 
-    def _on_peer_close(self, channel: Channel, now: float) -> None:
-        code, message = channel.peer_closed or (0, "")
-        channel.peer_closed = None
-        answer = frames.SessionCloseAck().encode()
-        if self._farewell is not None:
-            self._farewell.on_peer_close(answer)
-            self._after_farewell(now)
-            return
-        if self.state is SessionState.ESTABLISHED:
-            self.state = advance(SESSION, self.state, SessionTrigger.CLOSE)
-        self._say_farewell(channel, answer, initiated=False, now=now)
-        reason = reason_of(code)
-        self._report_closed(reason, code, message or f"the peer closed the session ({code_name(code)})")
-        self._after_farewell(now)
-
-    def _fail(self, code: ErrorCode, message: str, now: float) -> None:
-        """The peer broke the protocol: tell it once, tell the application, linger quietly."""
-        channel = self._channel
-        if channel is None or self._farewell is not None:
-            return
-        if self.state is SessionState.HANDSHAKING:
-            # Genuine packets under new keys, but broken: never reported, so nobody waits for its end.
-            self._forget(SessionTrigger.LOST)
-            return
-        if self.state is SessionState.ESTABLISHED:
-            self.state = advance(SESSION, self.state, SessionTrigger.CLOSE)
-        self._say_farewell(channel, frames.SessionClose(code, message).encode(), initiated=True, now=now)
-        self._report_closed(CloseReason.ERROR, code, f"the peer broke the protocol: {message} ({code.name})")
+    def send_ticket(self, ticket: frames.Ticket, next_at: float) -> None:
+        """Let the peer resume this session later; another ticket is due at ``next_at``."""
+        self._require_channel().control.send(ticket.encode(), FrameType.TICKET)
+        self.timers.set(Timer.TICKET, next_at)
         self.mark_ready()
 
-    def _die(self, reason: CloseReason, message: str) -> None:
-        """The peer is gone: nobody to say farewell to."""
-        self._report_closed(reason, ErrorCode.NO_ERROR, message)
-        self._forget(SessionTrigger.LOST)
+    def _take_ticket(self, channel: Channel, ticket: frames.Ticket, now: float) -> None:
+        channel.ticket = None
+        rpsk = ticket_secret(self.resumption_secret, ticket.ticket_id)
+        self._keep_ticket(rpsk, ticket.ticket, ticket.lifetime, now)
+        self._context.events.append(TicketReceived(self.key))
 
-    def _say_farewell(self, channel: Channel, frame: bytes, *, initiated: bool, now: float) -> None:
-        self._farewell = Farewell(frame, initiated=initiated, now=now, pto=channel.pto)
-        channel.quiet = True
-        channel.outbound.release()
-        self.timers.clear()
-        self.timers.set(Timer.CLOSE, self._farewell.next_timer())
+    def _keep_ticket(self, rpsk: bytes, ticket: bytes, lifetime: int, now: float, heir: bytes = b"") -> None:
+        self.ticket = TokenContent(
+            rpsk,
+            heir,
+            self.session_id,
+            self._epoch,
+            now + self._context.wall_offset,
+            lifetime,
+            self.peer_identity_key if self.peer_identity_kept else None,
+            self.peer_node_id,
+            ticket,
+        )
 
-    def _report_closed(self, reason: CloseReason, code: int, message: str) -> None:
-        if self._error is None:
-            self._error = SessionClosedError(message, reason=reason, code=code)
-            self._context.events.append(SessionClosed(self.key, self.session_id, reason, code, message))
+    def detach(self, message: str, until: float) -> None:
+        """The peer is gone and may come back until then: go on without keys, keep the streams."""
+        self._drop_channel()
+        self._require_streams().suspend()
+        self.state = advance(SESSION, self.state, SessionTrigger.DETACH)
+        self.timers.set(Timer.DETACHED, until)
+        self._context.events.append(SessionDetached(self.key, self.session_id, message))
+        self._end_resumption(ConnectError(f"the session was resumed, and lost again: {message}"))
 
-    def _after_farewell(self, now: float) -> None:
-        if (farewell := self._farewell) is None:
-            return
-        if farewell.done and self.state is SessionState.CLOSING:
-            code, message, _ = self._close_request or (ErrorCode.NO_ERROR, "", 0.0)
-            self.state = advance(SESSION, self.state, SessionTrigger.DONE)
-            self._report_closed(CloseReason.GRACEFUL, code, message or "closed by this side")
-        self.timers.set(Timer.CLOSE, farewell.next_timer())
+    def adopt(self, result: HandshakeResult, path: Path, attempt: SessionKey, now: float) -> None:
+        """Go on with the keys of ``result``, which another session's handshake made."""
+        self._end_resumption(ConnectError("another resume of the same session came first"))
+        self._drop_channel()
+        streams = self._require_streams()
+        streams.suspend()
+        self._path = path
+        self.local_cid = result.local_cid
+        channel = self._open_channel(result, now, streams)
+        self._attempt = attempt
+        self._established(now, SessionTrigger.RESUME)
+        if self.role is Role.INITIATOR:
+            channel.send_keep_alive(now)
+        self.mark_ready()
 
-    def _forget(self, trigger: SessionTrigger) -> None:
-        """Straight to CLOSED, with nothing left to say."""
-        self.state = advance(SESSION, self.state, trigger)
-        self.timers.clear()
-        self._initiator = self._begin = None
+    def _drop_channel(self) -> None:
         if self._channel is not None:
             self._channel.quiet = True
             self._channel.outbound.release()
-        self.finished = True
+            self._channel = None
+        self.masks = {}
+        self._close_request = None
+        self.timers.clear()
+
+    def _confirm_resumption(self) -> None:
+        attempt, self._attempt = self._attempt, None
+        if attempt is not None:
+            asked = attempt if self.role is Role.INITIATOR else None
+            self._context.events.append(SessionResumed(self.key, self.session_id, self.path, asked))
+            self._context.succession.on_confirmed(self.key, attempt)
+
+    def await_confirmation(self) -> None:
+        """Another session goes on with the keys that this handshake made; the peer has yet to say a word."""
+        self.timers.set(Timer.HANDSHAKE, self._gives_up_at)
+
+    def end_attempt(self, error: STTError | None) -> None:
+        """This handshake made keys for another session, or was meant to."""
+        if error is not None:
+            self._give_up(error)
+        elif not self.finished:
+            self._forget(SessionTrigger.LOST)
+
+    def refuse_resumption(self, now: float) -> None:
+        """The first packet has come, but the ticket was spent meanwhile: say so and be gone, without a report."""
+        channel = self._require_channel()
+        self._error = SessionClosedError("its ticket was spent", code=ErrorCode.TICKET_SPENT)
+        self.state = advance(SESSION, advance(SESSION, self.state, SessionTrigger.CONFIRMED), SessionTrigger.CLOSE)
+        self._say_farewell(channel, frames.SessionClose(ErrorCode.TICKET_SPENT, "").encode(), initiated=True, now=now)
         self.mark_ready()
 
-    def close(self, code: int = ErrorCode.NO_ERROR, reason: str = "", *, linger: float = 0.0) -> None:
-        """End the session: SESSION_CLOSE, acknowledged by the peer, or given up after three PTOs.
-
-        Up to ``linger`` seconds are spent first on getting everything already accepted acknowledged. A second call
-        with a shorter ``linger`` hurries the first. Does nothing on a session that is over.
-
-        :raises ValueError: for a ``code`` that is not 0 to 65535.
-        """
-        if not 0 <= code <= 0xFFFF:
-            raise ValueError(f"code is {code}, expected 0 to 65535")
-        if self.state in (SessionState.INIT, SessionState.HANDSHAKING):
-            self._give_up(SessionClosedError("closed before it was established", code=code))
-            return
+    def restart(self, begin: Callable[[float], Initiator], local_cid: bytes, now: float) -> None:
+        """The peer went on with another: begin afresh, with nothing of an earlier session."""
+        self._drop_channel()
+        self._untold = False
+        self.resumed = Resumed.NO
+        self._streams = self.ticket = None
+        self._context.session_ids.discard(self.session_id)
+        self.local_cid = local_cid
         if self.state is SessionState.ESTABLISHED:
+            self.state = advance(SESSION, self.state, SessionTrigger.RESTART)
+        self._begin = None
+        self._initiator = begin(now)
+        self._after_handshake_step(self._initiator, now)
+
+    def last_words(self, code: ErrorCode, now: float) -> bytes | None:
+        """A sealed SESSION_CLOSE under the keys that are about to go; None where they may seal no more."""
+        channel = self._require_channel()
+        if channel.protection.spent:
+            return None
+        channel.quiet = True
+        batch = Batch(channel.datagram_size - OVERHEAD, 1)
+        batch.add(frames.SessionClose(code, "").encode())
+        batch.end_packet(pad=False)
+        return channel.outbound.seal(batch.plains, batch.records, channel.paths.active, now).data
+
+    def supersede(self, code: ErrorCode, message: str, now: float, *, quietly: bool = False) -> None:
+        """Another session takes the place of this one; ``quietly``: the peer knows."""
+        channel = self._channel
+        if self.state is SessionState.DETACHED or (quietly and self.state is SessionState.ESTABLISHED):
+            self._report_closed(CloseReason.SUPERSEDED, code, message)
+            self._forget(SessionTrigger.LOST)
+        elif self.state is SessionState.ESTABLISHED and channel is not None and self._farewell is None:
             self.state = advance(SESSION, self.state, SessionTrigger.CLOSE)
-        elif self._farewell is not None or self._close_request is None or linger >= self._close_request[2]:
-            return
-        self.timers.cancel(Timer.CLOSE)
-        self._close_request = (code, reason, linger)
-        self.mark_ready()
+            words = frames.SessionClose(ErrorCode.SUPERSEDED, message).encode()
+            self._say_farewell(channel, words, initiated=True, now=now)
+            self._report_closed(CloseReason.SUPERSEDED, code, message)
+            self.mark_ready()
 
-    def abandon(self, reason: str) -> None:
-        """End it here and now: nothing can be sent any more."""
-        if self.finished:
-            return
-        if self.state is SessionState.CLOSED:
-            self.finished = True
-        elif self.state is SessionState.HANDSHAKING:
-            self._give_up(SessionClosedError(reason))
-        else:
-            self._die(CloseReason.GRACEFUL, reason)
-
-    def _proceed_to_close(self, channel: Channel, now: float, code: int, reason: str, linger: float) -> None:
-        if self._farewell is not None:
-            return
-        if linger > 0 and (channel.streams.has_unacknowledged or channel.datagrams.outgoing):
-            if Timer.CLOSE not in self.timers:
-                self.timers.set(Timer.CLOSE, now + linger)
-            if now < self.timers[Timer.CLOSE]:
-                return
-        self._say_farewell(channel, frames.SessionClose(code, reason).encode(), initiated=True, now=now)
+    def evict(self) -> None:
+        """Others that were detached later need its memory."""
+        self._die(CloseReason.TIMEOUT, "nobody resumed it, and others needed its memory")
 
     # --- what leaves
 
@@ -511,11 +481,9 @@ class Session(Commands):
     def _on_timer(self, timer: Timer, now: float) -> None:
         channel = self._channel
         if timer is Timer.HANDSHAKE:
-            if self._initiator is None:
-                self._forget(SessionTrigger.LOST)
-            else:
-                self._initiator.handle_timer(now)
-                self._after_handshake_step(self._initiator, now)
+            self._on_handshake_timer(now)
+        elif timer is Timer.DETACHED:
+            self._die(CloseReason.TIMEOUT, "nobody resumed it in time")
         elif timer is Timer.CLOSE and self._farewell is not None:
             if self._farewell.handle_timer(now):
                 self.timers.clear()
@@ -536,6 +504,8 @@ class Session(Commands):
         elif timer is Timer.KEYS:
             channel.protection.handle_timer(now)
             self.timers.set(Timer.KEYS, channel.protection.previous_until)
+        elif timer is Timer.TICKET:
+            self._context.succession.on_ticket_due(self.key, now)
         elif timer is Timer.PATH:
             self._on_path_timer(channel, now)
 
@@ -545,15 +515,24 @@ class Session(Commands):
         except Violation as violation:
             self._fail(violation.code, violation.reason, now)
 
+    def _on_handshake_timer(self, now: float) -> None:
+        if self._initiator is not None:
+            self._initiator.handle_timer(now)
+            self._after_handshake_step(self._initiator, now)
+        elif self.role is Role.INITIATOR:
+            self._give_up(ConnectionTimeoutError("the peer granted to resume, and fell silent", challenged=True))
+        else:
+            self._forget(SessionTrigger.LOST)
+
     def _on_idle_timer(self, channel: Channel, now: float) -> None:
         alive = channel.keep_alive
         if alive.dead_at() > now:  # heard since the timer was set: it is moved when it fires, not at each packet
             self.timers.set(Timer.IDLE, alive.dead_at())
             return
-        self._die(
-            CloseReason.TIMEOUT,
+        self._lose(
             f"nothing heard from the peer for {now - alive.last_heard:.1f} s (keep_alive_timeout is {alive.timeout:g} "
             f"s, a keep-alive left every {alive.interval:g} s): it is gone, or the network between is",
+            now,
         )
 
     def _set(self, timer: Timer, at: float | None) -> None:

@@ -19,11 +19,12 @@ class _Named(Enum):
 
 
 class SessionState(_Named):
-    """A session's life (chapter, "Session State")."""
+    """A session's life (chapter, "Session State"). DETACHED: no keys, but its streams, until resumed."""
 
     INIT = "INIT"
     HANDSHAKING = "HANDSHAKING"
     ESTABLISHED = "ESTABLISHED"
+    DETACHED = "DETACHED"
     CLOSING = "CLOSING"
     CLOSED = "CLOSED"
 
@@ -36,6 +37,9 @@ class SessionTrigger(_Named):
     CLOSE = "close by either side"
     DONE = "close acknowledged or drained"
     LOST = "timeout, reset or failure"
+    DETACH = "silence, where it may be resumed"
+    RESUME = "resumed"
+    RESTART = "ticket spent by another"
 
 
 class SendState(_Named):
@@ -103,6 +107,11 @@ SESSION: Final[Mapping[tuple[SessionState, SessionTrigger], SessionState]] = {
     (SessionState.HANDSHAKING, SessionTrigger.LOST): SessionState.CLOSED,
     (SessionState.ESTABLISHED, SessionTrigger.CLOSE): SessionState.CLOSING,
     (SessionState.ESTABLISHED, SessionTrigger.LOST): SessionState.CLOSED,
+    (SessionState.ESTABLISHED, SessionTrigger.DETACH): SessionState.DETACHED,
+    (SessionState.ESTABLISHED, SessionTrigger.RESUME): SessionState.ESTABLISHED,
+    (SessionState.ESTABLISHED, SessionTrigger.RESTART): SessionState.HANDSHAKING,
+    (SessionState.DETACHED, SessionTrigger.RESUME): SessionState.ESTABLISHED,
+    (SessionState.DETACHED, SessionTrigger.LOST): SessionState.CLOSED,
     (SessionState.CLOSING, SessionTrigger.DONE): SessionState.CLOSED,
     (SessionState.CLOSING, SessionTrigger.LOST): SessionState.CLOSED,
 }

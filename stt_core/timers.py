@@ -22,6 +22,8 @@ class Timer(IntEnum):
     CLOSE = 6
     KEYS = 7
     PATH = 8
+    TICKET = 9
+    DETACHED = 10
 
 
 _ALL: Final = tuple(Timer)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
-from enum import Enum, IntEnum
+from enum import Enum, IntEnum, StrEnum
 from typing import NamedTuple, NewType, Protocol
 
 Entropy = Callable[[int], bytes]
@@ -31,6 +31,14 @@ class Suite(IntEnum):
 
     AES_256_GCM = 1
     CHACHA20_POLY1305 = 2
+
+
+class Resumed(StrEnum):
+    """How much of an earlier session goes on in one: nothing, who the peer is, or its streams as well."""
+
+    NO = "no"
+    IDENTITY = "identity"
+    FULL = "full"
 
 
 class StreamMode(IntEnum):

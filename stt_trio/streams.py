@@ -95,7 +95,7 @@ class _Stream(BaseStream):
 class MessageStream(BaseMessageStream, _Stream, trio.abc.Channel[bytes]):
     """One ``send`` is one ``receive``, whatever the network did between."""
 
-    async def send(self, value: bytes, timeout: float | None = None) -> None:
+    async def send(self, value: bytes | bytearray | memoryview, timeout: float | None = None) -> None:
         """Send one message.
 
         Without ``timeout`` this returns once the message is accepted (under back-pressure, when there is room), with

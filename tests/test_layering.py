@@ -19,20 +19,9 @@ ROOMS = [
     *("packet", "segments", "parameters", "frames", "packing"),
     *("crypto", "cpace", "keys", "cids"),
     *("protection", "handshake", "recovery", "streams"),
-    *(
-        "paths",
-        "keepalive",
-        "closing",
-        "datagrams",
-        "budget",
-        "acks",
-        "control",
-        "outbound",
-        "fallback",
-        "migration",
-        "channel",
-    ),
-    *("statistics", "links", "context", "commands", "session", "agenda", "routes", "endpoint"),
+    *("paths", "keepalive", "resumption", "closing", "datagrams", "budget", "acks", "control", "outbound"),
+    *("fallback", "migration", "channel", "statistics", "links", "context", "commands", "life", "session", "agenda"),
+    *("routes", "register", "resuming", "endpoint"),
     *("affinity", "dht", "content"),
 ]
 """The rooms of the core, lowest first. A room imports only rooms that stand before it."""

@@ -9,6 +9,7 @@ from types import ModuleType
 MODULES = {
     "stt": "stt",
     "stt-ws": "stt",
+    "stt-trio": "stt",
     "aioquic": "quic",
     "qh3": "quic",
     "tls": "tls",
@@ -16,7 +17,7 @@ MODULES = {
     "websockets": "ws",
 }
 """Which module speaks for a library."""
-NEEDS = {"stt": "stt_anyio", "stt-ws": "stt_anyio", "tls": "ssl", "tls-streams": "ssl"}
+NEEDS = {"stt": "stt_anyio", "stt-ws": "stt_anyio", "stt-trio": "stt_trio", "tls": "ssl", "tls-streams": "ssl"}
 LOOPS = ("asyncio", "uvloop", "trio")
 
 

@@ -1,4 +1,8 @@
-"""STT through its public adapter, on asyncio, uvloop or trio; ``stt-ws`` is the same over WebSocket, without TLS."""
+"""STT through its public adapters: ``stt_anyio`` on asyncio, uvloop or trio, and, as ``stt-trio``, ``stt_trio``;
+``stt-ws`` is the first over WebSocket, without TLS.
+
+The task groups and timeouts around them are anyio's in either case, as in all of the benchmarks.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +12,17 @@ from functools import partial
 from typing import Any
 
 import anyio
+import trio
 
+import stt_trio
 from benchmarks.peers.interface import CHUNK, Channel, Connect, Session, Task
-from stt_anyio import ByteStream, MessageStream, SessionClosedError, STTNode, STTSession
+from stt_anyio import ByteStream, MessageStream, STTNode, STTSession
+from stt_core.errors import SessionClosedError
+
+AnyNode = STTNode | stt_trio.STTNode
+AnySession = STTSession | stt_trio.STTSession
+AnyByteStream = ByteStream | stt_trio.ByteStream
+AnyStream = AnyByteStream | MessageStream | stt_trio.MessageStream
 
 SEED = b"seed of a benchmark"
 MESSAGES = ("echo", "messages")
@@ -19,10 +31,11 @@ READ = 256 * 1024
 """What one ``receive`` of bytes takes: as much as the other stacks' buffers hold."""
 
 
-def _node(name: bytes, task: Task) -> STTNode:
+def _node(name: bytes, task: Task) -> AnyNode:
     # Defaults but for what the task is about: no rationing of handshakes that all come from one address, room for its
     # sessions and streams, and pacing where loopback is but the way to a slower link.
-    return STTNode(
+    kind: type[AnyNode] = stt_trio.STTNode if task.library == "stt-trio" else STTNode
+    return kind(
         name,
         shared_seed=SEED,
         bind_address="127.0.0.1",
@@ -48,18 +61,18 @@ async def serve(task: Task) -> AsyncIterator[int]:
         tasks.cancel_scope.cancel()
 
 
-async def _accept(node: STTNode) -> None:
+async def _accept(node: AnyNode) -> None:
     async for _ in node.incoming():
         pass
 
 
-async def _echo_streams(session: STTSession) -> None:
+async def _echo_streams(session: AnySession) -> None:
     stream = await session.accept_stream()
     async for message in stream:
         await stream.send(message)
 
 
-async def _send_share(share: int, session: STTSession) -> None:
+async def _send_share(share: int, session: AnySession) -> None:
     stream = await session.accept_stream()
     await stream.receive()
     for _ in range(share // len(CHUNK)):
@@ -67,7 +80,7 @@ async def _send_share(share: int, session: STTSession) -> None:
     await stream.send_eof()
 
 
-async def _count_streams(session: STTSession) -> None:
+async def _count_streams(session: AnySession) -> None:
     async with anyio.create_task_group() as tasks:
         while True:
             try:
@@ -77,13 +90,13 @@ async def _count_streams(session: STTSession) -> None:
             tasks.start_soon(_count, stream)
 
 
-async def _count(stream: MessageStream | ByteStream) -> None:
+async def _count(stream: AnyStream) -> None:
     count = 0
-    if isinstance(stream, MessageStream):
+    if not isinstance(stream, AnyByteStream):
         async for _ in stream:
             count += 1
     else:
-        with suppress(anyio.EndOfStream):
+        with suppress(anyio.EndOfStream, trio.EndOfChannel):
             while True:
                 count += len(await stream.receive(READ))
     await stream.send(str(count).encode())
@@ -107,7 +120,7 @@ async def client(task: Task, port: int) -> AsyncIterator[Connect]:
                     async for _ in stream:
                         pass
 
-                receive = stream.receive if isinstance(stream, MessageStream) else partial(stream.receive, READ)
+                receive = partial(stream.receive, READ) if isinstance(stream, AnyByteStream) else stream.receive
                 return Channel(stream.send, receive, stream.send_eof, end)
 
             return Session(open_channel, session.close)

@@ -11,8 +11,10 @@ from typing import Any, NoReturn
 
 from stt_anyio.cli.commands import receive, send
 from stt_anyio.cli.demo import demo
+from stt_anyio.cli.dht import ACTIONS, dht
 from stt_anyio.cli.failure import Exit, Failure
 from stt_anyio.cli.output import emit
+from stt_backends.adapter.building import TRANSPORTS
 
 MAX_DEMO = 1024 * 1024
 """MiB: a TiB."""
@@ -118,7 +120,9 @@ def _parser() -> argparse.ArgumentParser:
 
     sender = commands.add_parser("send", parents=[common], help="send files to a receiver")
     sender.add_argument("files", type=_path, nargs="+", metavar="FILE")
-    sender.add_argument("address", metavar="HOST:PORT", help="of the receiver; an IPv6 address in [brackets]")
+    sender.add_argument(
+        "address", metavar="HOST:PORT", help="of the receiver (an IPv6 address in [brackets]), or its ws:// URL"
+    )
     sender.add_argument(
         "--timeout",
         type=_seconds,
@@ -135,11 +139,26 @@ def _parser() -> argparse.ArgumentParser:
     receiver.add_argument(
         "--bind", type=_host, default="0.0.0.0", metavar="ADDR", help="address to listen on (default all of IPv4)"
     )
-    receiver.add_argument("--port", type=_port, default=0, help="UDP port to listen on (default any free one)")
+    receiver.add_argument("--port", type=_port, default=0, help="port to listen on (default any free one)")
+    receiver.add_argument(
+        "--transport", choices=TRANSPORTS, default="udp", help="what to listen by (default udp); both share the port"
+    )
     receiver.add_argument("--once", action="store_true", help="exit after one session")
     receiver.set_defaults(run=receive)
 
     shown = commands.add_parser("demo", parents=[common], help="see a file cross between two processes")
     shown.add_argument("--size", type=_size, default=64, metavar="MB", help="MiB to move (default 64)")
     shown.set_defaults(run=demo)
+
+    asking = commands.add_parser("dht", parents=[common], help="ask a DHT who is there, and who provides what")
+    asking.add_argument(
+        "action",
+        choices=ACTIONS,
+        help="ping: is HOST:PORT a node, and which; find: the nodes nearest to an ID; providers: who has content ID",
+    )
+    asking.add_argument("what", metavar="HOST:PORT|ID", help="an ID is 64 hex digits")
+    asking.add_argument(
+        "--bootstrap", action="append", default=[], metavar="HOST:PORT", help="a node to begin with; may be repeated"
+    )
+    asking.set_defaults(run=dht)
     return parser

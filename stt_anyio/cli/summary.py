@@ -24,10 +24,13 @@ class Summary:
         self.files = 0
         self.failed = 0
         self.failure: Failure | None = None
+        self.details: dict[str, Any] | None = None
+        """What ``--json`` tells of a command that moves no files."""
         self._seconds = 0.0
         self._begun = 0.0
         self._sessions = 0
         self._statistics: SessionStatistics | None = None
+        self._transport = "udp"
 
     def begin(self) -> None:
         """A session is there; the clock runs while any is."""
@@ -41,6 +44,7 @@ class Summary:
         if not self._sessions:
             self._seconds += time.monotonic() - self._begun
         self._statistics = session.statistics()
+        self._transport = session.path.transport
 
     def add(self, size: int) -> None:
         """One more file is across."""
@@ -72,21 +76,23 @@ class Summary:
 
     def as_json(self) -> str:
         """The one line on stdout that ``--json`` ends with; ``loss`` and ``rtt_ms`` are the last session's."""
+        record = {"ok": self.failure is None, **(self._moved() if self.details is None else self.details)}
+        if self.failure is not None:
+            record["error"] = for_display(str(self.failure))
+        return json.dumps(record) + "\n"
+
+    def _moved(self) -> dict[str, Any]:
         statistics = self._statistics
-        record: dict[str, Any] = {
-            "ok": self.failure is None,
+        return {
             "bytes": self.bytes,
             "files": self.files,
             "failed": self.failed,
             "seconds": round(self._seconds, 6),
             "mb_s": round(self.rate, 3),
-            "transport": "udp",
+            "transport": self._transport,
             "loss": round(statistics.loss, 6) if statistics else None,
             "rtt_ms": round(statistics.rtt * 1000, 3) if statistics else None,
         }
-        if self.failure is not None:
-            record["error"] = for_display(str(self.failure))
-        return json.dumps(record) + "\n"
 
     def __str__(self) -> str:
         files = f"{self.files} file" if self.files == 1 else f"{self.files} files"

@@ -5,10 +5,17 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from stt_backends.behaviours.stack import Behaviour, Expect, Stack, block
-from stt_core.errors import AuthenticationError, ConnectionRefusedError, SessionClosedError, StateError
+from stt_core.errors import (
+    AuthenticationError,
+    ConnectionRefusedError,
+    SendTimeoutError,
+    SessionClosedError,
+    StateError,
+    StreamLimitError,
+)
 
 MakeNode = Callable[..., AbstractAsyncContextManager[Any]]
 """Gives a node for a free port of 127.0.0.1, which entering it starts; takes the settings of ``STTNode``."""
@@ -22,6 +29,28 @@ async def _joined(make: MakeNode, **client: Any) -> AsyncIterator[tuple[Any, Any
     async with make() as server, make(**client) as caller:
         here = await caller.connect((HOST, server.port))
         yield here, await server.accept()
+
+
+class _Log(logging.Handler):
+    """What nodes log while this is entered; it goes on to where it went."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._records: list[logging.LogRecord] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._records.append(record)
+
+    def count(self, kind: type[BaseException]) -> int:
+        """How many records tell of such an exception."""
+        return sum(record.exc_info is not None and record.exc_info[0] is kind for record in self._records)
+
+    def __enter__(self) -> Self:
+        logging.getLogger("stt.node").addHandler(self)
+        return self
+
+    def __exit__(self, *details: object) -> None:
+        logging.getLogger("stt.node").removeHandler(self)
 
 
 async def both_ends_of_a_session_know_each_other(stack: Stack, make: MakeNode) -> None:
@@ -147,10 +176,7 @@ async def a_handler_that_crashes_ends_its_own_session_only(stack: Stack, make: M
         await stream.send(b"fine")
         await session.wait_closed()
 
-    log = logging.getLogger("stt.node")
-    records: list[logging.LogRecord] = []
-    log.addFilter(records.append)  # type: ignore[arg-type]
-    try:
+    with _Log() as log:
         async with make() as server, make() as client, stack.open_group() as group:
             group.start_soon(server.serve, handle)
             good, bad = [await client.connect((HOST, server.port)) for _ in range(2)]
@@ -161,9 +187,99 @@ async def a_handler_that_crashes_ends_its_own_session_only(stack: Stack, make: M
             assert await stream.receive() == b"fine"
             await good.close()
             await server.stop()
-    finally:
-        log.removeFilter(records.append)  # type: ignore[arg-type]
-    assert [record for record in records if record.exc_info and record.exc_info[0] is ZeroDivisionError]
+    assert log.count(ZeroDivisionError) == 1
+
+
+async def a_limit_on_streams_is_an_error_or_a_wait(stack: Stack, make: MakeNode) -> None:
+    """As the caller likes; a stream that is over makes room for another."""
+
+    async def open_another(session: Any) -> None:
+        await (await session.open_stream_when_possible()).send(b"at last")
+
+    async with make(max_streams=1) as server, make() as client:
+        here = await client.connect((HOST, server.port))
+        there = await server.accept()
+        first = here.open_stream()
+        await first.send(b"x")
+        with Expect(StreamLimitError):
+            here.open_stream()
+        async with stack.open_group() as group:
+            await block(stack, group, open_another, here)
+            await first.aclose()
+            theirs = await there.accept_stream()
+            assert await theirs.receive() == b"x"
+            await theirs.aclose()
+            assert await (await there.accept_stream()).receive() == b"at last"
+
+
+async def a_timed_send_returns_when_the_peer_has_it(stack: Stack, make: MakeNode) -> None:
+    """Or raises a ``TimeoutError``, where the peer has no room for it."""
+    async with make(stream_window=65_536) as server, make() as client:
+        stream = (await client.connect((HOST, server.port))).open_byte_stream()
+        await stream.send(b"x" * 1000, timeout=20)
+        await stream.wait_acknowledged()
+        with Expect(SendTimeoutError) as expected:
+            await stream.send(bytes(200_000), timeout=0.01)
+        assert isinstance(expected.error, TimeoutError)
+
+
+async def a_broadcast_reaches_every_session(stack: Stack, make: MakeNode) -> None:
+    """On the stream of that number, with a result for each; of a session that isn't there, too."""
+
+    async def hear(caller: Any, port: int) -> None:
+        session = await caller.connect((HOST, port))
+        stream = session.open_stream(stream_id=7)
+        await stream.send(b"here")
+        assert await stream.receive() == b"to all"
+        assert await stream.receive() == b"to some"
+
+    async with make() as server, make() as one, make() as other, stack.open_group() as group:
+        for caller in (one, other):
+            group.start_soon(hear, caller, server.port)
+        sessions = [await server.accept() for _ in range(2)]
+        for session in sessions:
+            assert await (await session.accept_stream()).receive() == b"here"
+        ids = {session.session_id for session in sessions}
+        results = await server.send_to_all(b"to all", 7)
+        assert results.keys() == ids
+        assert all(results.values())
+        results = await server.send_to_sessions([*ids, b"nobody's"], b"to some", 7)
+        assert {key for key, delivery in results.items() if delivery} == ids
+        assert not results[b"nobody's"]
+
+
+async def a_loop_that_reconnects_makes_one_session_after_the_other(stack: Stack, make: MakeNode) -> None:
+    """Until its node stops."""
+    made: list[bytes] = []
+    async with make() as server, make() as client:
+        async for session in client.reconnecting((HOST, server.port), first_delay=0.001):
+            made.append(session.session_id)
+            await (await server.accept()).close()
+            await session.wait_closed()
+            if len(made) == 3:
+                await client.stop()
+    assert len(set(made)) == 3
+
+
+async def callbacks_that_fail_harm_nobody(stack: Stack, make: MakeNode) -> None:
+    """Sync and async: what they raise is logged, and the others are told all the same."""
+    told: list[bytes] = []
+
+    def fail(session: Any) -> None:
+        raise ZeroDivisionError
+
+    async def fail_later(session: Any) -> None:
+        await stack.checkpoint()
+        raise ZeroDivisionError
+
+    with _Log() as log:
+        async with make() as server, make() as client:
+            for callback in (fail, fail_later, lambda session: told.append(session.session_id)):
+                client.on_session_established(callback)
+            here = await client.connect((HOST, server.port))
+            await client.stop()
+    assert told == [here.session_id]
+    assert log.count(ZeroDivisionError) == 2
 
 
 async def stopping_ends_every_wait(stack: Stack, make: MakeNode) -> None:
@@ -200,6 +316,11 @@ NODES: Final[tuple[Behaviour[MakeNode], ...]] = (
     a_connect_that_is_cancelled_leaves_nothing,
     closing_is_told_to_the_peer_and_to_callbacks,
     a_handler_that_crashes_ends_its_own_session_only,
+    a_limit_on_streams_is_an_error_or_a_wait,
+    a_timed_send_returns_when_the_peer_has_it,
+    a_broadcast_reaches_every_session,
+    a_loop_that_reconnects_makes_one_session_after_the_other,
+    callbacks_that_fail_harm_nobody,
     stopping_ends_every_wait,
 )
 """What nodes do."""

@@ -1,7 +1,8 @@
 """DHT messages: parse, build, and what is signed. One message is one datagram, or one DHT frame.
 
-A query is padded, so that its reply is at most three times as long: who forges a source address gains nothing. Every
-message is signed over whom it is for; a reply also over the query it answers, so it answers nothing else.
+A query is padded, so that its reply is at most twice as long, three times with the ping that may follow it: who forges
+a source address gains nothing. Every message is signed over whom it is for; a reply also over the query it answers, so
+it answers nothing else.
 
 Rule: wire format, nothing else. What a parser gives was not authenticated yet: :func:`query_holds` and
 :func:`reply_holds` say whether it is.
@@ -25,8 +26,9 @@ TRANSACTION_SIZE: Final = 8
 SIGNATURE_SIZE: Final = 64
 LARGEST: Final = 1200
 """Bytes of a message: as much as every path carries."""
-QUERY_SIZE: Final = 400
-"""Bytes of a query, at least: a third of the largest reply."""
+QUERY_SIZE: Final = 600
+"""Bytes of a query, at least: half of the largest reply. Whoever asks may be pinged besides, by a query of ours: with
+that it is three bytes for each that came, where the source address was forged."""
 MAX_VALUE: Final = 512
 MAX_SALT: Final = 64
 MAX_NAME: Final = 64
@@ -225,7 +227,7 @@ def build_reply(reply: Reply, signer: Signer, recipient: bytes, query: bytes) ->
     body = _HEADER.pack(reply.kind | _REPLY, reply.transaction, signer.public) + encode_address(reply.observed)
     if reply.kind in SEARCHES:
         record = b"" if reply.record is None else reply.record.encode()
-        room = min(3 * len(query), LARGEST) - SIGNATURE_SIZE - len(body) - TOKEN_SIZE - len(record) - 3
+        room = min(2 * len(query), LARGEST) - SIGNATURE_SIZE - len(body) - TOKEN_SIZE - len(record) - 3
         # Half of the room is for nodes: who is asked for much-wanted content must show the way to others that know it.
         providers = _fitting([provider.encode() for provider in reply.providers[:MAX_PROVIDERS]], room // 2)
         nodes = _fitting([encode_node(node) for node in reply.nodes[:MAX_NODES]], room - sum(map(len, providers)))

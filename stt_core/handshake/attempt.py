@@ -17,6 +17,7 @@ from stt_core.crypto import Crypto
 from stt_core.errors import STTError
 from stt_core.handshake.identity import Binding, Identity
 from stt_core.handshake.result import HandshakeResult
+from stt_core.handshake.resume import Grant, Wish
 from stt_core.handshake.sealed import SealedContent, parse_sealed_untrusted, seal_content
 from stt_core.handshake.transcript import Transcript, channel_id, echo, first_hash, proof_digest, session_id
 from stt_core.packet import (
@@ -50,6 +51,7 @@ class Setup:
     peer_node_id: bytes | None
     versions: tuple[int, ...]
     padded: bool
+    wish: Wish | None = None
 
 
 class _Text:
@@ -212,6 +214,7 @@ class Attempt:
             setup.identity,
             self._binding,
             PROOF_ROOM if setup.padded else 0,
+            None if setup.wish is None else setup.wish.offer(th1, ya),
         )
         self.proof = self._transcript.make_proof(head, content)
         self.digest = proof_digest(self.proof)
@@ -251,7 +254,14 @@ class Attempt:
         content = self._transcript.open_final_untrusted(data)
         return parse_sealed_untrusted(content, self._setup.crypto, Role.RESPONDER, self._binding)
 
-    def result(self, peer: SealedContent, now: float) -> HandshakeResult:
+    def grant_untrusted(self, peer: SealedContent) -> Grant | None:
+        """What the peer answered to our wish to resume; None where we had none.
+
+        :raises Violation: if it is malformed, or grants what was not asked for.
+        """
+        return None if self._setup.wish is None else self._setup.wish.read_untrusted(peer.resume)
+
+    def result(self, peer: SealedContent, grant: Grant | None, now: float) -> HandshakeResult:
         """The outcome, after :meth:`verify_final`."""
         if self._transcript is None:
             raise LookupError("no result before a FINAL")
@@ -260,11 +270,13 @@ class Attempt:
             role=Role.INITIATOR,
             session_id=session_id(self.nonce_i, self._nonce_r, setup.config.node_id, peer.node_id),
             suite=self._transcript.suite,
-            master=self._transcript.master(),
+            master=self._transcript.master(None if grant is None else grant.rpsk),
             local_cid=setup.local_cid,
             peer_cid=self.peer_cid,
             peer_node_id=peer.node_id,
             peer_identity_key=peer.identity_key,
             peer_parameters=peer.parameters,
+            peer_identity_kept=peer.identity_kept,
+            grant=grant,
             rtt=now - self.proof_sent_at if self.proofs_sent == 1 else self._hello_rtt,
         )

@@ -40,7 +40,7 @@ def claims_key(node_id: bytes) -> bool:
 
 
 class Identity:
-    """A node's own key pair. ``configured``: it came from a seed and outlives the process.
+    """A node's own key pair. ``configured``: it came from a seed that outlives the process.
 
     ``shown``: it came from a seed at all. Another is this object's own: nobody can have known it before, so that to
     prove it would prove nothing, and cost each side of a handshake two fifths of its cryptography.
@@ -48,10 +48,11 @@ class Identity:
 
     __slots__ = ("_signer", "configured", "public", "shown")
 
-    def __init__(self, node_seed: bytes | None, crypto: Crypto, entropy: Entropy) -> None:
+    def __init__(self, node_seed: bytes | None, crypto: Crypto, entropy: Entropy, *, kept: bool = True) -> None:
         secret = expand(extract(_SALT, entropy(32) if node_seed is None else node_seed), "identity key")
         self._signer = crypto.ed25519(secret)
-        self.configured = self.shown = node_seed is not None
+        self.shown = node_seed is not None
+        self.configured = kept and self.shown
         self.public = self._signer.public
 
     def prove(self, role: Role, binding: Binding, node_id: bytes) -> bytes:

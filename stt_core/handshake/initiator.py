@@ -29,6 +29,7 @@ from stt_core.handshake.attempt import Attempt, Setup
 from stt_core.handshake.cookie import COOKIE_LIFE
 from stt_core.handshake.identity import Identity
 from stt_core.handshake.result import HandshakeResult
+from stt_core.handshake.resume import Wish
 from stt_core.packet import (
     SUPPORTED_VERSIONS,
     HandshakeType,
@@ -68,14 +69,13 @@ class Initiator:
     AUTH_PROOF leaves; while it says no, the proof waits. ``identity`` is the endpoint's; without one it is made from
     the configuration. ``padded`` is false on WebSocket, where datagrams are not filled up, and none is lost:
     nothing is repeated there, and an answer is believed as soon as it comes, as whoever could forge one could as well
-    cut the connection.
+    cut the connection. ``wish`` is what to resume.
     """
 
     __slots__ = (
         "_allow_proof",
         "_attempts",
         "_begun",
-        "_expires",
         "_out",
         "_peer_key",
         "_setup",
@@ -84,6 +84,7 @@ class Initiator:
         "_token",
         "challenged",
         "dropped",
+        "expires",
         "failure",
         "peer_verified",
         "result",
@@ -106,6 +107,7 @@ class Initiator:
         identity: Identity | None = None,
         padded: bool = True,
         versions: tuple[int, ...] = SUPPORTED_VERSIONS,
+        wish: Wish | None = None,
     ) -> None:
         self._setup = Setup(
             config=config,
@@ -117,12 +119,14 @@ class Initiator:
             peer_node_id=peer_node_id,
             versions=versions,
             padded=padded,
+            wish=wish,
         )
         self._peer_key = peer_key
         self._token = address_token
         self._allow_proof = allow_proof
         self._timeout = config.handshake_timeout if timeout is None else timeout
-        self._expires = now + self._timeout
+        self.expires = now + self._timeout
+        """When it gives up."""
         self._attempts: list[Attempt] = []
         self._begun = 0
         self._out: deque[bytes] = deque()
@@ -179,7 +183,7 @@ class Initiator:
             if attempt.verdict is not None and now >= attempt.verdict_at:
                 self._fail(attempt.verdict)
                 return
-        if now >= self._expires:
+        if now >= self.expires:
             self._fail(self._timeout_error())
             return
         for attempt in tuple(self._attempts):
@@ -190,7 +194,7 @@ class Initiator:
         """When :meth:`handle_timer` wants to be called; None once done."""
         if self.done:
             return None
-        return min([self._expires, *(min(a.next_at, a.verdict_at) for a in self._attempts)])
+        return min([self.expires, *(min(a.next_at, a.verdict_at) for a in self._attempts)])
 
     def poll_transmit(self, now: float) -> bytes | None:
         """The next datagram to send, or None."""
@@ -366,6 +370,7 @@ class Initiator:
         setup = self._setup
         try:
             peer = attempt.open_final_untrusted(data)
+            grant = attempt.grant_untrusted(peer)
         except Violation as violation:
             self._fail(AuthenticationError(f"the peer holds the seed, but {violation.reason}"))
             return
@@ -376,7 +381,7 @@ class Initiator:
         elif self._peer_key is not None and peer.identity_key != self._peer_key:
             self._fail(AuthenticationError("the peer holds the seed, but not the identity key it should have"))
         else:
-            self.result = attempt.result(peer, now)
+            self.result = attempt.result(peer, grant, now)
             self._release_memory()
 
     def _fail(self, error: STTError) -> None:

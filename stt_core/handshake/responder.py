@@ -22,6 +22,7 @@ from stt_core.handshake.cookie import COOKIE_LIFE, AddressTokens, Cookie, EpochK
 from stt_core.handshake.identity import Binding, Identity
 from stt_core.handshake.limits import FailureBudget, Prefix, PrefixBuckets, TokenBucket, address_prefixes, is_loopback
 from stt_core.handshake.result import HandshakeResult
+from stt_core.handshake.resume import NO_SESSION, Answer, Grant, Offer, parse_offer_untrusted
 from stt_core.handshake.sealed import SealedContent, parse_sealed_untrusted, seal_content
 from stt_core.handshake.transcript import Transcript, channel_id, echo, first_hash, proof_digest, session_id
 from stt_core.packet import (
@@ -48,7 +49,7 @@ from stt_core.packet import (
     parse_hello_untrusted,
 )
 from stt_core.parameters import TransportParameters
-from stt_core.types import Entropy, Path, RateLimits, Role, Suite
+from stt_core.types import Entropy, Path, RateLimits, Resumed, Role, Suite
 
 PENDING_LIFETIME: Final = 10.0
 """Seconds an accepted session has for its first protected packet."""
@@ -115,12 +116,21 @@ def _never(_nonce: bytes) -> bool:
     return False
 
 
+Judge = Callable[[Offer, SealedContent, Binding, float], Grant | None]
+"""``judge(offer, peer, binding, now)``: what is granted to an initiator that asks to resume; None for nothing."""
+
+
+def _refuse_all(_offer: Offer, _peer: SealedContent, _binding: Binding, _now: float) -> Grant | None:
+    return None
+
+
 class Responder:
     """Answers HELLO and AUTH_PROOF.
 
     ``new_cid()`` gives a fresh 8-byte cid without remembering it, ``parameters_for(cid)`` what to declare for a
     session that has it; ``admit()`` is false while no session can be taken on; ``owns_nonce(nonce)`` tells our own
-    HELLOs when they are thrown back at us. :meth:`receive_packet` never raises on what the network sent.
+    HELLOs when they are thrown back at us; ``judge`` decides about resuming. :meth:`receive_packet` never raises on
+    what the network sent.
     """
 
     __slots__ = (
@@ -134,6 +144,7 @@ class Responder:
         "_hellos",
         "_hellos_by_prefix",
         "_identity",
+        "_judge",
         "_limits",
         "_new_cid",
         "_next_at",
@@ -164,6 +175,7 @@ class Responder:
         owns_nonce: Callable[[bytes], bool] = _never,
         identity: Identity | None = None,
         versions: tuple[int, ...] = SUPPORTED_VERSIONS,
+        judge: Judge = _refuse_all,
     ) -> None:
         self._config = config
         self._crypto = crypto
@@ -172,6 +184,7 @@ class Responder:
         self._parameters_for = parameters_for
         self._admit = admit
         self._owns_nonce = owns_nonce
+        self._judge = judge
         self._identity = identity or Identity(config.node_seed, crypto, entropy)
         self._versions = versions
         self._epochs = EpochKeys(entropy, crypto.x25519)
@@ -409,11 +422,12 @@ class Responder:
         try:
             content = transcript.open_proof_untrusted(claim.data)
             peer = parse_sealed_untrusted(content, self._crypto, Role.INITIATOR, binding)
+            offer = None if peer.resume is None else parse_offer_untrusted(peer.resume)
         except Violation as violation:
             return self._refuse(claim, f"the peer holds the seed, but {violation.reason}")
         if peer.node_id == self._config.node_id:
             return self._refuse(claim, "the peer claims our own node id: a reflection, or two nodes of one name")
-        return self._accept(claim, transcript, peer, now)
+        return self._accept(claim, transcript, peer, offer, now)
 
     def _verified(self, claim: _Claim) -> Transcript | None:
         """The handshake's keys, if Ta shows that the initiator has them too; a share of low order shows nothing."""
@@ -431,13 +445,19 @@ class Responder:
         self.counters.refused += 1
         return Refused(AuthenticationError(reason), _reject(claim.proof, claim.digest, RejectCode.REFUSED))
 
-    def _accept(self, claim: _Claim, transcript: Transcript, peer: SealedContent, now: float) -> Accepted:
+    def _accept(
+        self, claim: _Claim, transcript: Transcript, peer: SealedContent, offer: Offer | None, now: float
+    ) -> Accepted:
         config = self._config
         proof = claim.proof
         binding = Binding(transcript.th1, proof.ya, proof.yb)
         parameters = self._parameters_for(proof.dcid)
         room = FINAL_ROOM if _padded(claim.path) else 0
-        content = seal_content(Role.RESPONDER, config.node_id, parameters, self._identity, binding, room)
+        grant = answer = None
+        if offer is not None:
+            grant = self._judge(offer, peer, binding, now)
+            answer = Answer(Resumed.NO, 0, NO_SESSION).encode() if grant is None else grant.answer()
+        content = seal_content(Role.RESPONDER, config.node_id, parameters, self._identity, binding, room, answer)
         head = FinalMessage(proof.version, dcid=proof.scid, scid=proof.dcid).head()
         final = transcript.make_final(head, content)
         self._used[proof.nonce_r] = Verdict(claim.digest, None)
@@ -449,12 +469,14 @@ class Responder:
             role=Role.RESPONDER,
             session_id=session_id(proof.nonce_i, proof.nonce_r, peer.node_id, config.node_id),
             suite=transcript.suite,
-            master=transcript.master(),
+            master=transcript.master(None if grant is None else grant.rpsk),
             local_cid=proof.dcid,
             peer_cid=proof.scid,
             peer_node_id=peer.node_id,
             peer_identity_key=peer.identity_key,
             peer_parameters=peer.parameters,
+            peer_identity_kept=peer.identity_kept,
+            grant=grant,
         )
         return Accepted(result, final)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from stt_core.handshake.resume import Grant
 from stt_core.parameters import TransportParameters
 from stt_core.types import Role, Suite
 
@@ -15,6 +16,7 @@ class Peer(NamedTuple):
     session_id: bytes
     node_id: bytes
     identity_key: bytes | None
+    identity_kept: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +37,11 @@ class HandshakeResult:
     peer_identity_key: bytes | None
     peer_parameters: TransportParameters
     rtt: float | None = None
+    peer_identity_kept: bool = False
+    grant: Grant | None = None
+    """How it goes on with an earlier session; None where nobody asked, or this responder refused."""
 
     @property
     def peer(self) -> Peer:
         """What is worth keeping once the keys are derived and the limits set."""
-        return Peer(self.session_id, self.peer_node_id, self.peer_identity_key)
+        return Peer(self.session_id, self.peer_node_id, self.peer_identity_key, self.peer_identity_kept)

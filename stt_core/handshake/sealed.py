@@ -6,7 +6,7 @@ role in the identity proof differs.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from stt_core.crypto import Crypto
@@ -27,22 +27,38 @@ NODE_ID_MAX: Final = 255
 
 @dataclass(frozen=True, slots=True)
 class SealedContent:
-    """A peer's introduction, its identity proof checked. ``identity_key`` is None where it offered none."""
+    """A peer's introduction, its identity proof checked. ``identity_key`` is None where it offered none.
+
+    ``identity_kept``: the key outlives the peer's process, so that there is sense in asking for it another time.
+    ``resume`` is what it says about resuming, unread.
+    """
 
     node_id: bytes
     parameters: TransportParameters
     identity_key: bytes | None
+    identity_kept: bool = False
+    resume: bytes | None = field(default=None, repr=False)
 
 
 def seal_content(
-    role: Role, node_id: bytes, parameters: TransportParameters, identity: Identity, binding: Binding, pad_to: int
+    role: Role,
+    node_id: bytes,
+    parameters: TransportParameters,
+    identity: Identity,
+    binding: Binding,
+    pad_to: int,
+    resume: bytes | None = None,
 ) -> bytes:
     """Our introduction, zero-padded to ``pad_to`` bytes so that lengths tell nothing, and not whether we have an
     identity to show."""
-    content = lv(node_id) + parameters.encode()
+    values: dict[int, bytes] = {}
     if identity.shown:
-        content += encode_tlvs({Tlv.IDENTITY: identity.public + identity.prove(role, binding, node_id)})
-    return content.ljust(pad_to, b"\0")
+        values[Tlv.IDENTITY] = identity.public + identity.prove(role, binding, node_id)
+    if identity.configured:
+        values[Tlv.KEPT_IDENTITY] = b""
+    if resume is not None:
+        values[Tlv.RESUME] = resume
+    return (lv(node_id) + parameters.encode() + encode_tlvs(values)).ljust(pad_to, b"\0")
 
 
 def parse_sealed_untrusted(content: bytes, crypto: Crypto, role: Role, binding: Binding) -> SealedContent:
@@ -63,7 +79,13 @@ def parse_sealed_untrusted(content: bytes, crypto: Crypto, role: Role, binding: 
             raise _violation("identity proof does not hold")
     if claims_key(node_id) and (public is None or node_id != node_id_of(public)):
         raise _violation("node id belongs to another identity key")
-    return SealedContent(node_id, parameters, public)
+    kept = values.get(Tlv.KEPT_IDENTITY)
+    if kept:
+        raise _violation("kept_identity has a value")
+    return SealedContent(
+        node_id, parameters, public, identity_kept=kept is not None and public is not None,
+        resume=values.get(Tlv.RESUME),
+    )  # fmt: skip
 
 
 def _node_id_untrusted(content: bytes) -> tuple[bytes, int]:

@@ -64,6 +64,14 @@ class ReceiveWindow:
         self.due_at = self.limit - self.size // 2
         return self.limit
 
+    def restart(self, size: int, received: int) -> None:
+        """Be ``size`` bytes wide again, of a peer that has sent ``received`` so far."""
+        self.size = size
+        self.received = received
+        self.limit = self.consumed + size
+        self.due_at = self.limit - size // 2
+        self._granted_at = None
+
     def widen(self, size: int) -> None:
         """Be at least ``size`` bytes wide from the next grant on."""
         if size > self.size:
@@ -79,6 +87,13 @@ class SessionWindow(ReceiveWindow):
     def __init__(self, size: int, maximum: int) -> None:
         super().__init__(size, maximum)
         self.overhead = 0
+
+    def start_over(self, size: int, unread: int) -> None:
+        """Count from 0 again, with ``unread`` bytes from before that still wait to be consumed."""
+        self.consumed = -unread
+        self.restart(size, 0)
+        self.limit = size
+        self.due_at = size - size // 2
 
     def hold(self, pieces: int) -> None:
         """Account for ``pieces`` more (or fewer, if negative) pieces.

@@ -19,7 +19,7 @@ from stt_core.state import ReceiveState, SendState
 from stt_core.streams.flow import MessagePool, SessionWindow
 from stt_core.streams.ids import StreamIds
 from stt_core.streams.schedule import Schedule
-from stt_core.streams.send import SPLINTER
+from stt_core.streams.send import SPLINTER, SendHalf
 from stt_core.streams.stream import Stream
 from stt_core.types import SessionKey, StreamMode
 
@@ -40,6 +40,13 @@ Want = tuple[int, int, int]
 """A control frame to send: type, stream id or 0, and a detail: BLOCKED's kind, or 1 to say MAX_STREAM_DATA again."""
 
 
+class _Shelf(dict[Want, None]):
+    """Control frames that may not leave yet: to those who ask whether there are any, there are none."""
+
+    def __bool__(self) -> bool:
+        return False
+
+
 class Outgoing:
     """The sending side of one session's ``streams``, and the credit it gives for receiving.
 
@@ -47,7 +54,7 @@ class Outgoing:
     """
 
     __slots__ = (
-        "_blocked_at", "_control", "_events", "_ids", "_key", "_pool", "_repairs", "_schedule", "_send_buffer",
+        "_blocked_at", "_control", "_events", "_held", "_ids", "_key", "_pool", "_repairs", "_schedule", "_send_buffer",
         "_streams", "_window", "_window_size", "credit_limit", "rtt_hint", "sent",
     )  # fmt: skip
 
@@ -73,6 +80,7 @@ class Outgoing:
         self._repairs = Schedule()  # of those with what needs no credit: it was lost, or is but an end
         self._control: dict[Want, None] = {}  # in order
         self._blocked_at = -1
+        self._held = False
         self.credit_limit = 0
         self.sent = 0
         self.rtt_hint = INITIAL_RTT
@@ -102,6 +110,8 @@ class Outgoing:
 
     def plan(self, stream: Stream) -> None:
         """Schedule a stream that can send, or note what it waits for."""
+        if self._held:
+            return
         send, queue = stream.send, stream.queue
         if send.owes:
             if queue is not self._repairs:
@@ -123,6 +133,29 @@ class Outgoing:
     def raise_credit(self, limit: int) -> None:
         """The peer's MAX_DATA; one that doesn't raise the limit came late and changes nothing."""
         self.credit_limit = max(self.credit_limit, limit)
+
+    def hold(self) -> None:
+        """Let nothing leave until :meth:`release`; what does then is counted from 0."""
+        self._held = True
+        self._schedule = Schedule()
+        self._repairs = Schedule()
+        self._control = _Shelf()
+        self._blocked_at = -1
+        self.credit_limit = self.sent = 0
+        for stream in self._streams.values():
+            stream.queue = None
+            stream.blocked_at = -1
+            stream.send.limit = 0
+
+    def release(self) -> None:
+        """Data may leave again, and what was wanted meanwhile."""
+        self._held = False
+        self._control = dict(self._control)
+
+    def count_reset(self, send: SendHalf, received: int) -> None:
+        """A half that was reset goes on: what the peer has not yet seen of it counts as sent."""
+        if send.resetting:
+            self.sent += send.end - received
 
     def drop(self, stream: Stream) -> None:
         """This stream has no data to send any more."""
@@ -183,7 +216,7 @@ class Outgoing:
         if taken is not None:
             self.sent += send.sent - before
             if send.wants_room:
-                self._offer_room(stream)
+                self.offer_room(stream)
             if send.sent == send.end:
                 self._schedule.drop(stream)
             else:
@@ -212,7 +245,7 @@ class Outgoing:
         send.wants_room = True
         return False
 
-    def _offer_room(self, stream: Stream) -> None:
+    def offer_room(self, stream: Stream) -> None:
         """Tell the application when a buffer that was full is half empty."""
         send = stream.send
         if 2 * send.unsent < self._send_buffer:
@@ -252,7 +285,7 @@ class Outgoing:
             done = send.fill(batch, self.credit_limit - self.sent, batch.limit if alone else -(-stream.turn // body))
             self.sent += send.sent - before
             if send.wants_room:
-                self._offer_room(stream)
+                self.offer_room(stream)
             if self._after_sending(stream):
                 if not done:
                     return  # what is left of the batch is too small for it

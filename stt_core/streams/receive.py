@@ -401,6 +401,19 @@ class ReceiveHalf:
         self.error = code
         self.discard()
 
+    def suspend(self, window: int) -> int:
+        """The keys are gone: keep what is in order and let go of what lies behind a gap, for it will be sent again.
+
+        The window starts anew, ``window`` bytes wide. Returns how many bytes wait to be consumed.
+        """
+        if self.discarding or self.state in (ReceiveState.RESET_RECEIVED, ReceiveState.RESET_READ):
+            self.expected = self.window.received
+        self._session.hold(-len(self._starts))
+        self._starts = []
+        self._pieces = []
+        self.window.restart(window, self.expected)
+        return self.expected - self.window.consumed
+
     def _check_readable(self) -> None:
         if self.error is not None:
             if not self.abandoned:

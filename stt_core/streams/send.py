@@ -9,7 +9,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from typing import Final
 
-from stt_core.errors import StreamClosedError, StreamResetError
+from stt_core.errors import ErrorCode, StreamClosedError, StreamResetError, Violation
 from stt_core.frames import DATA_OVERHEAD, FrameType, pack_data
 from stt_core.packing import Batch, Token
 from stt_core.ranges import RangeSet
@@ -64,6 +64,11 @@ class SendHalf:
         return self.end - self.sent
 
     @property
+    def held_bytes(self) -> int:
+        """Bytes kept here, waiting to be sent or to be acknowledged."""
+        return sum(map(len, self._chunks)) + sum(map(len, self._pending))
+
+    @property
     def may_grow(self) -> bool:
         """Whether more may follow what is unsent, and nothing has to be sent again before."""
         return self.state is SendState.OPEN and not self._lost
@@ -77,6 +82,16 @@ class SendHalf:
     def unacknowledged(self) -> bool:
         """Whether the peer still has to acknowledge bytes, the end, or a reset."""
         return self.base < self.end or self.state in (SendState.DATA_SENT, SendState.RESET_SENT)
+
+    @property
+    def any_acked(self) -> bool:
+        """Whether the peer has acknowledged any of it."""
+        return self.base > 0 or bool(self._acked) or self._fin_acked
+
+    @property
+    def resetting(self) -> bool:
+        """Whether the peer has yet to learn of a reset."""
+        return self.state is SendState.RESET_SENT
 
     @property
     def owes(self) -> bool:
@@ -213,9 +228,9 @@ class SendHalf:
     def _piece(self, batch: Batch, start: int, stop: int) -> int:
         fin = self.state is SendState.DATA_SENT and stop == self.end and not self._fin_sent
         self._fin_sent = self._fin_sent or fin
-        data = self._slice(start, stop) if stop > start else b""
         head = pack_data(_DATA_FIN if fin else _DATA, self.stream_id, start, stop - start)
-        batch.add(head + data, (_DATA, self.stream_id, start, stop, fin))
+        frame = self._with_bytes(head, start, stop) if stop > start else head
+        batch.add(frame, (_DATA, self.stream_id, start, stop, fin))
         return stop
 
     def _plains(self, position: int, count: int, body: int) -> list[bytes]:
@@ -236,24 +251,23 @@ class SendHalf:
                 ]
             else:  # a packet across chunks
                 whole = 1
-                plains.append(pack_data(_DATA, stream_id, position, body) + self._slice(position, position + body))
+                head = pack_data(_DATA, stream_id, position, body)
+                plains.append(self._with_bytes(head, position, position + body))
             position += whole * body
             count -= whole
         return plains
 
-    def _slice(self, start: int, stop: int) -> bytes:
-        """Bytes ``start`` to ``stop`` of the stream, at least one."""
+    def _with_bytes(self, head: bytes, start: int, stop: int) -> bytes:
+        """``head`` and bytes ``start`` to ``stop`` of the stream, at least one."""
         chunks, starts = self._chunks, self._starts
         index = bisect_right(starts, start) - 1
         at = start - starts[index]
-        piece = chunks[index][at : at + stop - start]
-        if len(piece) == stop - start:
-            return piece
-        parts = [piece]
-        left = stop - start - len(piece)
+        left = stop - start
+        parts: list[bytes | memoryview] = [head, memoryview(chunks[index])[at : at + left]]
+        left -= len(parts[1])
         while left:
             index += 1
-            parts.append(chunks[index][:left])
+            parts.append(memoryview(chunks[index])[:left])
             left -= len(parts[-1])
         return b"".join(parts)
 
@@ -326,6 +340,54 @@ class SendHalf:
         """The peer knows of the reset."""
         if self.state is SendState.RESET_SENT:
             self._move(SendTrigger.RESET_ACKED)
+
+    # --- under new keys
+
+    def resume(self, received: int, limit: int, *, complete: bool = False, reset: bool = False) -> bool:
+        """Go on from what the peer has: ``received`` bytes, the end too where it is ``complete``, or our ``reset``.
+
+        What it may be sent reaches to ``limit``. False where it lacks bytes that are gone here.
+
+        :raises Violation: where it has what was never sent.
+        """
+        if self.terminal:
+            return True
+        if received > self.sent:
+            raise self._lie(f"{received} bytes, of {self.sent} sent")
+        self.limit = max(self.limit, limit)
+        if self.state is SendState.RESET_SENT:
+            if reset or complete:
+                self._move(SendTrigger.RESET_ACKED)
+            return True
+        if reset:
+            raise self._lie("a reset that never was")
+        if received < self.base:
+            return False
+        # What it acknowledged behind a gap it dropped with its old keys: only what is in order counts.
+        self._acked = self._lost = None
+        self._fin_sent = self._fin_acked = False
+        self.base = self.sent = received
+        self._release()
+        if complete:
+            if self.state is not SendState.DATA_SENT or received != self.end:
+                raise self._lie("an end that never was")
+            self._fin_sent = self._fin_acked = True
+            self._move(SendTrigger.ALL_ACKED)
+            self._forget()
+        return True
+
+    def conclude(self) -> bool:
+        """The peer is done with this half and has forgotten it; False where it can't be."""
+        if self.state is SendState.RESET_SENT:
+            self._move(SendTrigger.RESET_ACKED)
+        elif self.state is SendState.DATA_SENT and self.sent == self.end:  # an end taken for lost may have arrived
+            self.base = self.end
+            self._move(SendTrigger.ALL_ACKED)
+            self._forget()
+        return self.terminal
+
+    def _lie(self, what: str) -> Violation:
+        return Violation(ErrorCode.PROTOCOL_VIOLATION, f"RESUME_STATE: of stream {self.stream_id} it has {what}")
 
     def _release(self) -> None:
         """Let go of the chunks that are acknowledged to their end."""

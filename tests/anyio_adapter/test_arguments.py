@@ -68,7 +68,7 @@ async def test_connects_given_up_early_do_not_lock_out_of_a_host_that_has_proved
     async with two_nodes() as (calling, listening):
         await calling.connect(address_of(listening))
         endpoint = calling.endpoint
-        path = next(iter(endpoint._budgets))
+        path = next(iter(endpoint._register.budgets))
         assert path.address == address_of(listening)
         while endpoint._targets.allow(path, calling._started()[0].clock()):
             continue  # as many proofs as connects that are cancelled in the middle would have used

@@ -23,6 +23,7 @@ TASKS = [
     Task("transfer", "tls/asyncio", size=600 * KIB),
     Task("echo", "stt/asyncio", size=64, count=20),
     Task("messages", "stt/trio", size=KIB, count=100),
+    Task("messages", "stt-trio/trio", size=KIB, count=100),
     Task("handshake", "stt/asyncio", count=4, concurrency=2),
     Task("idle", "stt/asyncio", count=10, concurrency=2),
     Task("churn", "stt/asyncio", size=64, count=40, concurrency=4),

@@ -16,7 +16,7 @@ from stt_core.channel import Channel
 from stt_core.config import EndpointConfig
 from stt_core.endpoint import Endpoint
 from stt_core.errors import StateError
-from stt_core.events import AnyEvent, Event, SessionEstablished
+from stt_core.events import AnyEvent, Event, SessionEstablished, TicketReceived
 from stt_core.session import Session
 from stt_core.state import SessionState
 from stt_core.types import Entropy, Path, SessionKey, StreamMode
@@ -64,8 +64,8 @@ class End:
 
     @property
     def kinds(self) -> list[str]:
-        """The names of all events, oldest first."""
-        return [type(event).__name__ for event in self.events]
+        """The names of all events, oldest first, but for tickets: each initiator is given one."""
+        return [type(event).__name__ for event in self.events if not isinstance(event, TicketReceived)]
 
     def __repr__(self) -> str:
         return self.name

@@ -22,8 +22,10 @@ ACK = frames.SessionCloseAck().encode()
 
 def nothing_kept(end: End) -> bool:
     """Whether no table of an endpoint still knows of any session."""
-    it = end.endpoint
-    return not (it._sessions or len(it._routes) or len(it._links) or it._budgets or it._live or it._connecting)
+    it, register = end.endpoint, end.endpoint._register
+    tables = (it._sessions, it._routes, it._links, register.budgets, register.live, register.connecting)
+    resuming = it._resuming
+    return not any(len(table) for table in (*tables, resuming._records, resuming._own, resuming._attempts))
 
 
 def spoken(farewell: Farewell, now: float) -> list[bytes]:

@@ -275,7 +275,7 @@ class TestTimers:
             theirs.send_datagram(b"y")
             pair.run(0.03)
         for end in pair.ends:
-            assert len(end.endpoint._agenda) <= 64 + 4 * 3 + 1
+            assert len(end.endpoint._register.agenda) <= 64 + 4 * 3 + 1
 
     def test_compaction_in_the_middle_of_a_turn_loses_no_timer(self) -> None:
         pair = Pair()
@@ -283,12 +283,12 @@ class TestTimers:
         pair.rest()
         endpoint = pair.alice.endpoint
         for _ in range(50):
-            endpoint._agenda._compact()
+            endpoint._register.agenda._compact()
             endpoint.handle_timer(pair.now)
             pair.run(1.0)
         assert all(ours.state is SessionState.ESTABLISHED for ours, _ in pairs)
-        endpoint._agenda._compact()
-        assert len(endpoint._agenda) == 10
+        endpoint._register.agenda._compact()
+        assert len(endpoint._register.agenda) == 10
         pair.wire = dead
         pair.run(40.0)
         assert len(pair.alice.told(SessionClosed)) == 10

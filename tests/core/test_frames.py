@@ -41,7 +41,7 @@ LAYOUTS: list[tuple[frames.Frame, str]] = [
     (frames.PathResponse(b"12345678", frames.PathTransport.WEBSOCKET), "43 3132333435363738 01"),
     (frames.Ticket(86400, b"i" * 16, b"tick"), "50 00015180" + "69" * 16 + "0004 7469636b"),
     (frames.AddressToken(b"tok"), "51 03 746f6b"),
-    (frames.ResumeState(1, b"xy"), "52 01 0002 7879"),
+    (frames.ResumeState(1, 3, b"xy"), "52 01 0003 0002 7879"),
     (frames.Dht(b"rpc"), "60 0003 727063"),
     (frames.Error(0x16, ""), "ff 0016 0000"),
 ]

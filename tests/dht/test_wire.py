@@ -1,4 +1,4 @@
-"""DHT messages: what is built can be read, what is damaged is refused, and replies keep to three times the query."""
+"""DHT messages: what is built can be read, what is damaged is refused, and replies keep to twice the query."""
 
 from __future__ import annotations
 
@@ -87,16 +87,16 @@ def test_a_reply_reads_as_it_was_built(reply: Reply) -> None:
 
 
 @pytest.mark.parametrize("nodes", [NODES, NODES_6])
-def test_a_reply_is_at_most_three_times_the_query_and_has_room_for_twenty_nodes(nodes: tuple[DHTNode, ...]) -> None:
+def test_a_reply_is_at_most_twice_the_query_and_has_room_for_twenty_nodes(nodes: tuple[DHTNode, ...]) -> None:
     data = reply_bytes(replace(SEARCHED, observed=("2001:db8::1", 777), nodes=nodes))
-    assert len(data) <= 3 * len(query_bytes(BASE))
+    assert len(data) <= 2 * len(query_bytes(BASE))
     assert parse_reply_untrusted(data).nodes == nodes
     full = reply_bytes(replace(SEARCHED, kind=Kind.FIND_PROVIDERS, nodes=nodes, providers=PROVIDERS))
-    assert len(full) <= 3 * len(query_bytes(BASE))
+    assert len(full) <= 2 * len(query_bytes(BASE))
     assert len(parse_reply_untrusted(full).providers) >= 2
     assert len(parse_reply_untrusted(full).nodes) >= 10
     with_record = reply_bytes(replace(SEARCHED, kind=Kind.GET, nodes=nodes, record=RECORD))
-    assert len(with_record) <= 3 * len(query_bytes(BASE))
+    assert len(with_record) <= 2 * len(query_bytes(BASE))
     assert len(parse_reply_untrusted(with_record).nodes) >= 6
 
 

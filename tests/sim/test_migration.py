@@ -212,7 +212,7 @@ def test_the_budget_of_a_remote_goes_along() -> None:
     assert session.path.address == pair.client.address
     assert session.budget is not None
     assert session.budget.path == session.path
-    budgets = pair.server.endpoint._budgets  # type: ignore[attr-defined]
+    budgets = pair.server.endpoint._register.budgets  # type: ignore[attr-defined]
     assert list(budgets) == [session.path], "what was left is forgotten"
     channel = channel_of(session)
     pair.lab.run_until(lambda: channel.datagram_size > 1200, timeout=3.0)

@@ -149,7 +149,12 @@ def hello_of(number: int) -> bytes:
 
 
 def state_of(endpoint: Endpoint) -> int:
-    return len(endpoint._sessions) + len(endpoint._routes) + len(endpoint._budgets) + len(endpoint._agenda)
+    return (
+        len(endpoint._sessions)
+        + len(endpoint._routes)
+        + len(endpoint._register.budgets)
+        + len(endpoint._register.agenda)
+    )
 
 
 class TestOptimisticAck:
@@ -208,7 +213,7 @@ class TestStatelessReset:
         pair = Pair()
         ours, theirs = pair.connect()
         pair.run(70.0)  # nobody is told the token of a young connection id: see test_reset_oracle
-        pair.bob.endpoint._remove(theirs)
+        pair.bob.endpoint._register._remove(theirs)
         stream = ours.open_stream()
         ours.send_message(stream, b"are you there?")
         pair.rest()

@@ -124,7 +124,7 @@ async def test_listeners_work_with_serve_listeners() -> None:
 
     async def echo(stream: MessageStream | ByteStream) -> None:
         async for item in stream:
-            await stream.send(bytes(item))
+            await stream.send(item)
 
     async with two_nodes() as (client, server), trio.open_nursery() as nursery:
         listener = server.listener()
