@@ -91,13 +91,17 @@ Chooser = Callable[[File], Peer]
 
 
 def download() -> None:
-    """Get the releases that aren't here yet."""
+    """Get the releases that aren't here yet.
+
+    :raises RuntimeError: where one can't be had.
+    """
     FOLDER.mkdir(parents=True, exist_ok=True)
     wanted = [(name, version) for name, versions in RELEASES.items() for version in versions]
     for name, version in wanted:
         if not list(FOLDER.glob(f"[{name[0]}{name[0].upper()}]{name[1:]}-{version}-*.whl")):
             command = [sys.executable, "-m", "pip", "--quiet", "download", "--no-deps", "--only-binary", ":all:"]
-            subprocess.run([*command, f"{name}=={version}", "--dest", str(FOLDER)], check=True)
+            if subprocess.run([*command, f"{name}=={version}", "--dest", str(FOLDER)], check=False).returncode:
+                raise RuntimeError(f"can't download {name} {version}")
 
 
 def releases(cut: Callable[[bytes], Iterator[bytes]]) -> list[dict[str, File]]:

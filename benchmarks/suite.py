@@ -341,7 +341,12 @@ def affinity(plan: Plan) -> list[Row]:
     """Whether a pool by content finds more in its peers' caches; and what a look-up takes."""
     if not plan.takes_part("stt/asyncio"):
         return []
-    return [*pools.hit_rates(runs=plan.runs(), quick=plan.quick), *pools.lookups(plan.amount(20_000, 500))]
+    rows = pools.lookups(plan.amount(20_000, 500))
+    try:
+        return [*pools.hit_rates(runs=plan.runs(), quick=plan.quick), *rows]
+    except RuntimeError as error:
+        plan.failures.append(f"affinity: {error}")
+        return rows
 
 
 def dht(plan: Plan) -> list[Row]:

@@ -8,6 +8,7 @@ from typing import Any, Generic, TypeVar
 
 import anyio
 import anyio.abc
+import anyio.lowlevel
 
 ResourceT = TypeVar("ResourceT")
 

@@ -20,7 +20,7 @@ from stt_anyio.pump import pump_for
 from stt_anyio.reconnecting import Reconnecting
 from stt_anyio.session import STTSession
 from stt_backends.adapter.broadcast import Broadcast, Delivery
-from stt_backends.adapter.connecting import Destination, Found, unresolved
+from stt_backends.adapter.connecting import Connecting, Destination, Found, address_for, unresolved
 from stt_backends.adapter.node import (
     CALLBACK_PATIENCE,
     STOP_PATIENCE,
@@ -96,8 +96,8 @@ class STTNode(BaseNode[STTSession]):
         return _Started(self)
 
     async def __aenter__(self) -> Self:
+        await anyio.lowlevel.checkpoint()  # before: who is cancelled in here is not asked to stop the node
         self._start()
-        await anyio.lowlevel.checkpoint()
         return self
 
     async def __aexit__(
@@ -163,7 +163,38 @@ class STTNode(BaseNode[STTSession]):
         """
         destination = self._destination(peer_address, ssl_context, proxy)
         found = await self._resolve(destination)
-        connecting = self._begin_connect(destination, found, peer_node_id, peer_key, timeout)
+        return await self._finish(self._begin_connect(destination, found, peer_node_id, peer_key, timeout))
+
+    async def resume(
+        self,
+        token: bytes | None,
+        peer_address: tuple[Any, ...] | str,
+        peer_node_id: bytes | None = None,
+        *,
+        transport: str = "udp",
+        peer_key: bytes | None = None,
+        timeout: float | None = None,
+        takeover: bool = False,
+        ssl_context: ssl.SSLContext | None = None,
+        proxy: str | None = None,
+    ) -> STTSession:
+        """Go on with the session whose ``resumption_token`` this is, with its peer at ``peer_address`` now.
+
+        Its ``resumed`` says how much goes on: ``"full"``, then it is the session that was there, and whoever waits on
+        its streams just goes on; ``"identity"`` or ``"no"``, then it is a new one. Without a token, the newest detached
+        session of this node's identity (``node_seed``), with ``takeover`` also one in use elsewhere. The address
+        is as :meth:`connect` takes it; with ``transport="websocket"``, ``(host, port)`` stands for the URL of its ``/``.
+
+        :raises ConfigurationError: if the token is damaged; otherwise as :meth:`connect`.
+        """
+        address = address_for(peer_address, transport)
+        destination = self._destination(address, ssl_context, proxy)
+        found = await self._resolve(destination)
+        return await self._finish(
+            self._begin_resume(token, destination, found, peer_node_id, peer_key, timeout, takeover=takeover)
+        )
+
+    async def _finish(self, connecting: Connecting[STTSession]) -> STTSession:
         try:
             while not connecting.done:
                 await connecting.news.park()

@@ -24,6 +24,7 @@ from stt_core.endpoint import Endpoint
 from stt_core.errors import ConfigurationError
 from stt_core.events import AnyEvent
 from stt_core.handshake import Identity, node_id_of, weak_seed_reason
+from stt_core.resumption import TicketStore
 
 logger = logging.getLogger("stt.node")
 
@@ -38,6 +39,7 @@ class NodeSettings:
     """What a node is made of.
 
     :param shared_seed: None looks for it in the environment, see :func:`~stt_backends.seed.load_shared_seed`.
+    :param tickets: what several processes of one service share to resume each other's sessions; None for none.
     :param endpoint: settings of :class:`~stt_core.config.EndpointConfig` by name; its seed and buffer hint are added.
 
     :raises ConfigurationError: on a transport that isn't there; ``TypeError`` on a setting that isn't.
@@ -55,6 +57,7 @@ class NodeSettings:
     proxy: str | None = field(repr=False)
     shared_seed: bytes | None = field(repr=False)
     endpoint: Mapping[str, Any] = field(repr=False)
+    tickets: TicketStore | None = None
 
     def __post_init__(self) -> None:
         if self.transport not in TRANSPORTS:
@@ -95,7 +98,10 @@ def build_driver(settings: NodeSettings, on_event: Callable[[AnyEvent], None]) -
     try:
         details = {"mtu_search": sock.dont_fragment, **details}
         config = EndpointConfig(shared_seed=seed, receive_buffer_hint=sock.receive_buffer, **details)
-        endpoint = Endpoint(config, crypto=crypto, entropy=os.urandom, wall_offset=time.time() - time.monotonic())
+        wall_offset = time.time() - time.monotonic()
+        endpoint = Endpoint(
+            config, crypto=crypto, entropy=os.urandom, wall_offset=wall_offset, tickets=settings.tickets
+        )
         hub = Hub(
             endpoint,
             listener,

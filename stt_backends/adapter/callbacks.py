@@ -27,6 +27,7 @@ class BaseCallbacks(ABC):
     def __init__(self) -> None:
         self.on_closed: list[ClosedCallback] = []
         self.on_established: list[Callable[[Any], Any]] = []
+        self.on_detached: list[Callable[[Any], Any]] = []
 
     def tell_closed(self, session_id: bytes, reason: str) -> None:
         """Tell all who want to know of sessions that end."""
@@ -37,6 +38,11 @@ class BaseCallbacks(ABC):
         """Tell all who want to know of sessions that are made."""
         if self.on_established:
             self._tell(self.on_established, session)
+
+    def tell_detached(self, session: object) -> None:
+        """Tell all who want to know of sessions whose peer fell silent, and that may be resumed."""
+        if self.on_detached:
+            self._tell(self.on_detached, session)
 
     def _tell(self, callbacks: list[Callable[..., Any]], *details: Any) -> None:
         """Call each with ``details``; those that return an awaitable go on in the background."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ipaddress
 import socket
 import ssl
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -17,7 +17,7 @@ from stt_backends.adapter.parking import ParkingLot
 from stt_backends.udp_address import resolve_numeric
 from stt_backends.websocket.link import Link, Target
 from stt_backends.websocket.tls import default_context
-from stt_backends.websocket.url import ProxyUrl, WebSocketUrl, is_url, parse_proxy, parse_url
+from stt_backends.websocket.url import ProxyUrl, WebSocketUrl, bracketed, is_url, parse_proxy, parse_url
 from stt_core.errors import ConfigurationError, ConnectError, STTError
 from stt_core.types import SessionKey
 
@@ -79,18 +79,31 @@ def destination_of(address: object, ssl_context: ssl.SSLContext | None, proxy: s
     return Destination(host, port, numeric, url, through, tls)
 
 
+def address_for(address: tuple[Any, ...] | str, transport: str) -> tuple[Any, ...] | str:
+    """``address`` for use by ``transport``: ``(host, port)`` stands for a URL where that is WebSocket.
+
+    :raises ConfigurationError: if the two don't go together.
+    """
+    if transport not in ("udp", "websocket"):
+        raise ConfigurationError(f"transport is {transport!r}, expected 'udp' or 'websocket'")
+    if transport == "udp" or isinstance(address, str):
+        return address
+    host, port, *_ = checked_address(address)
+    return f"ws://{bracketed(host)}:{port}/"
+
+
 class Connecting(Generic[SessionT]):
     """One of ``session`` and ``failure`` is there once ``done``.
 
     ``key`` names the session in the core, once its handshake has begun; until then ``link`` is what is being opened.
     """
 
-    __slots__ = ("failure", "key", "link", "news", "session", "who")
+    __slots__ = ("begin", "failure", "key", "link", "news", "session")
 
-    def __init__(self, news: ParkingLot, who: dict[str, Any]) -> None:
+    def __init__(self, news: ParkingLot, begin: Callable[..., SessionKey]) -> None:
         self.news = news
-        self.who = who
-        """What the core is to know of the peer: arguments of :meth:`~stt_core.endpoint.Endpoint.connect`."""
+        self.begin = begin
+        """What begins the handshake, once it is known on which path: the endpoint's ``connect`` or ``resume``."""
         self.key: SessionKey | None = None
         self.link: Link | None = None
         self.session: SessionT | None = None

@@ -14,6 +14,7 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Collection, Hashable, Iterable
 from dataclasses import replace
+from functools import partial
 from typing import Any, ClassVar, Generic, TypeVar
 
 from stt_backends.absent import AbsentSocket
@@ -42,7 +43,17 @@ from stt_core.errors import (
     StreamResetError,
     STTError,
 )
-from stt_core.events import AnyEvent, Event, HandshakeFailed, PeerRejected, SessionClosed, SessionEstablished
+from stt_core.events import (
+    AnyEvent,
+    Event,
+    HandshakeFailed,
+    PeerRejected,
+    SessionClosed,
+    SessionDetached,
+    SessionEstablished,
+    SessionResumed,
+)
+from stt_core.resumption import TicketStore
 from stt_core.session import Session
 from stt_core.types import RateLimits, SessionKey
 
@@ -96,6 +107,7 @@ class BaseNode(ABC, Generic[SessionT]):
         keep_alive_timeout: float = 30.0,
         max_sessions: int = 1000,
         rate_limits: RateLimits | None = RateLimits(),  # noqa: B008 - frozen
+        tickets: TicketStore | None = None,
         **settings: Any,
     ) -> None:
         self._settings = NodeSettings(
@@ -110,6 +122,7 @@ class BaseNode(ABC, Generic[SessionT]):
             allowed_origins=allowed_origins,
             proxy=proxy,
             shared_seed=shared_seed,
+            tickets=tickets,
             endpoint={
                 "node_id": node_id,
                 # A node without a name gets one that it can prove, though nobody asked for an identity.
@@ -120,6 +133,7 @@ class BaseNode(ABC, Generic[SessionT]):
                 "max_sessions": max_sessions,
                 "rate_limits": rate_limits,
                 "stable_resets": not reuse_port,
+                "keep_identity": node_seed is not None,
                 **settings,
             },
         )
@@ -305,12 +319,35 @@ class BaseNode(ABC, Generic[SessionT]):
         timeout: float | None,
     ) -> Connecting[SessionT]:
         """Ask for a session with the node at one of the addresses found; :meth:`_end_connect` must follow."""
+        driver, _ = self._started()
+        begin = partial(driver.endpoint.connect, peer_node_id=peer_node_id, peer_key=peer_key)
+        return self._begin(begin, destination, found, timeout)
+
+    def _begin_resume(
+        self,
+        token: bytes | None,
+        destination: Destination,
+        found: Found,
+        peer_node_id: bytes | None,
+        peer_key: bytes | None,
+        timeout: float | None,
+        *,
+        takeover: bool,
+    ) -> Connecting[SessionT]:
+        """Ask the node at one of the addresses found to go on; :meth:`_end_connect` must follow."""
+        driver, _ = self._started()
+        resume = driver.endpoint.resume
+        begin = partial(resume, token, peer_node_id=peer_node_id, peer_key=peer_key, takeover=takeover)
+        return self._begin(begin, destination, found, timeout)
+
+    def _begin(
+        self, begin: Callable[..., SessionKey], destination: Destination, found: Found, timeout: float | None
+    ) -> Connecting[SessionT]:
         driver, sock = self._started()
         address = () if destination.url else sock.canonical(self._pick(destination.host, found))
         if self._stopping:
             raise StateError("the node is stopped") from self._crash
-        who = {"peer_node_id": peer_node_id, "peer_key": peer_key}
-        connecting: Connecting[SessionT] = Connecting(self.make_parking_lot(), who)
+        connecting: Connecting[SessionT] = Connecting(self.make_parking_lot(), begin)
         if destination.url is None:
             self._begin_handshake(connecting, address, "udp", timeout)
         else:
@@ -326,7 +363,7 @@ class BaseNode(ABC, Generic[SessionT]):
         driver, _ = self._started()
         now = driver.clock()
         with self.errors.translated:
-            key = driver.endpoint.connect(address, now=now, transport=transport, timeout=timeout, **connecting.who)
+            key = connecting.begin(address, now=now, transport=transport, timeout=timeout)
         connecting.key = key
         self._connecting[key] = connecting
         self.kick()
@@ -359,9 +396,11 @@ class BaseNode(ABC, Generic[SessionT]):
             self._started()[0].hub.abandon(link)
 
     def _give_up(self, connecting: Connecting[SessionT]) -> None:
-        """Nobody wants this session any more, whether or not it has been made in the meantime."""
+        """Nobody wants this session any more, whether or not it has been made in the meantime. One that was there
+        before stays."""
         if connecting.session is not None:
-            connecting.session.core.close()
+            if connecting.session.core.key == connecting.key:
+                connecting.session.core.close()
         elif connecting.failure is None and connecting.key is not None:
             self.endpoint.session(connecting.key).close()
         elif connecting.link is not None:
@@ -442,6 +481,11 @@ class BaseNode(ABC, Generic[SessionT]):
         """Call ``callback(session)`` for each session that is made, by either side. Sync or async."""
         self._callbacks.on_established.append(callback)
 
+    def on_session_detached(self, callback: Callable[[SessionT], Any]) -> None:
+        """Call ``callback(session)`` for each session whose peer fell silent and that waits to be resumed (with
+        ``resumable=True``). Sync or async; its exceptions are logged."""
+        self._callbacks.on_detached.append(callback)
+
     # --- events
 
     def _on_event(self, event: AnyEvent) -> None:
@@ -464,6 +508,13 @@ class BaseNode(ABC, Generic[SessionT]):
             if session is None:
                 return
             session.handle_event(event)
+            if isinstance(event, SessionDetached):
+                logger.info("%r detached: %s", session, event.message)
+                self._callbacks.tell_detached(session)
+            elif isinstance(event, SessionResumed):
+                logger.info("%r goes on with %s", session, event.path.address)
+                if event.attempt is not None and (connecting := self._connecting.get(event.attempt)) is not None:
+                    connecting.succeed(session)
             if isinstance(event, SessionClosed):
                 del self._sessions[event.session_key]
                 logger.info("%r closed: %s (%s)", session, event.reason, event.message)

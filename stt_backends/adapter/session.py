@@ -21,10 +21,11 @@ from stt_core.events import (
     StreamStopped,
     StreamWritable,
 )
+from stt_core.resumption import ResumptionToken
 from stt_core.session import Session
 from stt_core.state import SessionState
 from stt_core.statistics import SessionStatistics
-from stt_core.types import Path, StreamMode
+from stt_core.types import Path, Resumed, StreamMode
 
 if TYPE_CHECKING:
     from stt_backends.adapter.node import BaseNode
@@ -91,6 +92,22 @@ class BaseSession(Generic[MessageT, ByteT]):
     def alive(self) -> bool:
         """Whether streams can be opened and data sent."""
         return self.core.state is SessionState.ESTABLISHED
+
+    @property
+    def lasts(self) -> bool:
+        """Whether the session is alive, or detached and may be resumed."""
+        return self.core.state in (SessionState.ESTABLISHED, SessionState.DETACHED)
+
+    @property
+    def resumption_token(self) -> ResumptionToken | None:
+        """What resumes this session later, here or elsewhere: a secret. None until a round trip after the session was
+        established, and on the side that was connected to."""
+        return self.core.resumption_token
+
+    @property
+    def resumed(self) -> Resumed:
+        """How much of an earlier session goes on in this one: ``"full"``, ``"identity"`` or ``"no"``."""
+        return self.core.resumed
 
     def statistics(self) -> SessionStatistics:
         """What was sent, received and measured so far."""

@@ -116,7 +116,7 @@ class BaseStream:
             raise self.errors.end
         if data is None:
             self.session.raise_if_over()
-        if not self._readable and self.session.alive:  # there will be news, if only of the session's end
+        if not self._readable and self.session.lasts:  # there will be news, if only of the session's end
             self._quiet = self._news.wakes
         return data
 
@@ -204,7 +204,7 @@ class BaseStream:
         if self._closed:
             return
         self._closed = self._abandoned = True
-        if self.session.alive:
+        if self.session.lasts:
             # Either half may be over already: there is nothing to abandon then.
             with suppress(StreamError):
                 self._core.reset_stream(self.stream_id, code)
@@ -217,7 +217,7 @@ class BaseStream:
         """End both halves: what was sent still arrives, what wasn't read is refused. Nothing a second time."""
         if self._closed:
             return
-        if self.session.alive:
+        if self.session.lasts:
             with suppress(StreamError):
                 self._finish()
             with suppress(StreamError):

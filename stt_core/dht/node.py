@@ -409,7 +409,7 @@ class Dht:
 
     def _ask_for(self, lookup: Lookup, node: DHTNode, done: Callable[[Lookup, float], None], now: float) -> None:
         def on_reply(answering: DHTNode, reply: Reply, now: float) -> None:
-            lookup.answered(node, self._checked(reply, lookup.target, now))
+            lookup.answered(node, self._checked(reply, lookup.target, node.host, now))
             self._advance(lookup, done, now)
 
         def on_failure(now: float) -> None:
@@ -419,8 +419,11 @@ class Dht:
         query = self._query(lookup.kind, lookup.target)
         self._ask(query, node.node_id, node.address, now, on_reply, on_failure)
 
-    def _checked(self, reply: Reply, target: bytes, now: float) -> Reply:
-        """The reply without what in it is forged, over, or our own."""
+    def _checked(self, reply: Reply, target: bytes, host: str, now: float) -> Reply:
+        """The reply without what in it is forged, over, or our own; or at an exempt address, said by who isn't there.
+
+        A stranger's word must not send us to our own loopback, where no limit by prefix is in force besides.
+        """
         wall = self._wall(now)
         latest = wall + self.config.lifetime + 1
         record = reply.record
@@ -428,10 +431,18 @@ class Dht:
             record.target == target and wall < record.expires <= latest and record.holds(self._crypto)
         ):
             record = None
+        where = self._neighbourhoods.of
+        local = where(host) is None
         providers = [
-            each for each in reply.providers if wall < each.expires <= latest and each.holds(self._crypto, target)
+            each
+            for each in reply.providers
+            if wall < each.expires <= latest
+            and (local or where(each.host) is not None)
+            and each.holds(self._crypto, target)
         ]
-        nodes = [node for node in reply.nodes if node.node_id != self.node_id]
+        nodes = [
+            node for node in reply.nodes if node.node_id != self.node_id and (local or where(node.host) is not None)
+        ]
         return replace(reply, record=record, providers=tuple(providers), nodes=tuple(nodes))
 
     # --- joining

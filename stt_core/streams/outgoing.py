@@ -240,7 +240,7 @@ class Outgoing:
         """Whether the buffer takes anything now; where not, a StreamWritable follows."""
         send = stream.send
         send.check_open()
-        if send.unsent < self._send_buffer:
+        if send.unsent < self._send_buffer and not self._held:
             return True
         send.wants_room = True
         return False

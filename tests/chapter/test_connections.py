@@ -192,4 +192,6 @@ async def test_concurrent_sessions(world: World) -> None:
     node.start()
     client = await world.started(node_id=b"Client")
     sessions = await world.loop.gather(*(client.connect(world.address_of(node)) for _ in range(30)))
-    assert len({session.session_id for session in sessions}) == len(node.get_active_sessions()) == 30
+    accepted = [await node.accept() for _ in sessions]
+    assert {session.session_id for session in accepted} == {session.session_id for session in sessions}
+    assert len(node.get_active_sessions()) == 30

@@ -68,6 +68,33 @@ async def test_content_affinity_session_pooling(world: World) -> None:
 
 
 @everywhere
+async def test_dht_based_discovery(world: World) -> None:
+    """DHT-Based Discovery: peers that serve content are found, and connected to, without knowing where they are."""
+    stt = world.stt
+    node, server = await world.started(), await world.started(node_id=b"Bob")
+    content_id = b"c" * 32
+    here = {"port": 0, "bind_address": "127.0.0.1"}
+    first = stt.KademliaDHT(**here)
+    await first.start()
+    friends = [("127.0.0.1", first.port)]
+    dht = stt.KademliaDHT(bootstrap=friends, **here)
+    await dht.start()
+    async with stt.KademliaDHT(node_id=b"Bob", bootstrap=friends, announced_port=server.port, **here) as bob:
+        await bob.announce(content_id)
+        peers = await dht.find_providers(content_id)
+        assert peers == [stt.DHTNode(node_id=b"Bob", host="127.0.0.1", port=server.port)]
+        for peer in peers:
+            try:
+                session = await node.connect((peer.host, peer.port), peer.node_id)
+                break
+            except ConnectionError:
+                continue
+        assert session.peer_node_id == b"Bob"
+    await dht.stop()
+    await first.stop()
+
+
+@everywhere
 async def test_keep_alive(world: World) -> None:
     """Keep-Alive Mechanism: configured at the node, and the session outlives what would be silence."""
     async with world.alice_and_bob(keep_alive_interval=0.02, keep_alive_timeout=0.2) as (session, theirs):

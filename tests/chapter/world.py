@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any, Protocol
 
 import anyio
+import anyio.lowlevel
 import pytest
 import trio
+import trio.lowlevel
 
 import stt_anyio
 import stt_trio
@@ -36,6 +38,12 @@ class Loop(Protocol):
     async def gather(self, *running: Awaitable[Any]) -> list[Any]:
         """``asyncio.gather``."""
 
+    async def cut(self, program: Callable[[], Coroutine[Any, Any, None]], turns: int) -> None:
+        """Run ``program``, and cancel it when everybody had ``turns`` turns since."""
+
+    def tasks(self) -> int:
+        """How many tasks there are, this one included."""
+
 
 class AnyioLoop:
     """On anyio."""
@@ -54,6 +62,16 @@ class AnyioLoop:
                 tasks.start_soon(keep, place, awaitable)
         return results
 
+    async def cut(self, program: Callable[[], Coroutine[Any, Any, None]], turns: int) -> None:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(program)
+            for _ in range(turns):
+                await anyio.lowlevel.checkpoint()
+            tasks.cancel_scope.cancel()
+
+    def tasks(self) -> int:
+        return len(anyio.get_running_tasks())
+
 
 class TrioLoop:
     """On trio itself."""
@@ -71,6 +89,16 @@ class TrioLoop:
             for place, awaitable in enumerate(running):
                 nursery.start_soon(keep, place, awaitable)
         return results
+
+    async def cut(self, program: Callable[[], Coroutine[Any, Any, None]], turns: int) -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(program)
+            for _ in range(turns):
+                await trio.lowlevel.checkpoint()
+            nursery.cancel_scope.cancel()
+
+    def tasks(self) -> int:
+        return trio.lowlevel.current_statistics().tasks_living
 
 
 @dataclass
@@ -150,16 +178,24 @@ STACKS = [
 ]
 
 
-def everywhere(program: Program) -> Callable[..., None]:
-    """Make a test of ``program``: it runs on every stack, over every transport."""
+def on(*names: str) -> Callable[[Program], Callable[..., None]]:
+    """Make a test of a program: it runs on the stacks of these names, over every transport."""
+    stacks = [stack for stack in STACKS if stack.name in names]
 
-    @pytest.mark.parametrize("transport", TRANSPORTS)
-    @pytest.mark.parametrize("stack", STACKS, ids=[stack.name for stack in STACKS])
-    @functools.wraps(program)
-    def run(stack: Stack, transport: str) -> None:
-        stack.run(program, transport)
+    def make(program: Program) -> Callable[..., None]:
+        @pytest.mark.parametrize("transport", TRANSPORTS)
+        @pytest.mark.parametrize("stack", stacks, ids=[stack.name for stack in stacks])
+        @functools.wraps(program)
+        def run(stack: Stack, transport: str) -> None:
+            stack.run(program, transport)
 
-    run.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
-        [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY) for name in ("stack", "transport")]
-    )
-    return run
+        run.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+            [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY) for name in ("stack", "transport")]
+        )
+        return run
+
+    return make
+
+
+everywhere = on(*(stack.name for stack in STACKS))
+"""Make a test of a program: it runs on every stack, over every transport."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from math import inf
 
 import pytest
 
@@ -21,6 +22,7 @@ from stt_core.events import HandshakeFailed, PeerRejected, SessionClosed, Sessio
 from stt_core.handshake import Peer
 from stt_core.session import Session
 from stt_core.state import SessionState
+from stt_core.timers import Timer
 from stt_core.types import StreamMode
 from tests.core.pair import SEED, START, Pair, channel_of, dead, sealed, send_all
 
@@ -307,6 +309,21 @@ class TestOptions:
             pair.run(12.0)
             assert channel_of(theirs).protection.phase == phase
         assert pair.now > START
+
+    def test_old_keys_are_let_go_by_a_timer_though_nobody_speaks(self) -> None:
+        pair = Pair()
+        ours, theirs = pair.connect()
+        pair.rest()
+        ours.update_keys(pair.now)
+        assert send_all(pair, ours, theirs, b"x") == b"x"
+        protection = channel_of(theirs).protection
+        assert protection.phase == 1
+        until = protection.previous_until
+        assert pair.now < until < inf
+        assert theirs.timers[Timer.KEYS] == until
+        pair.bob.endpoint.handle_timer(until)
+        assert protection.previous_until == inf
+        assert Timer.KEYS not in theirs.timers
 
     def test_who_asks_whether_a_stream_is_at_its_end_makes_room_for_another(self) -> None:
         """All of it was read, and only the question shows that it is over: the peer waits to hear of that."""

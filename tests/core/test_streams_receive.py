@@ -202,3 +202,12 @@ def test_bytes_of_an_unfinished_message_count_as_consumed_those_of_a_whole_one_w
     assert receive.window.consumed == 134
     assert receive.read_message() == b"yy"
     assert receive.window.consumed == receive._session.consumed == 137
+
+
+def test_an_empty_frame_ahead_of_everything_is_not_taken_back_by_what_follows_in_order() -> None:
+    receive = half()
+    receive.receive(1000, b"", False)
+    receive.receive(0, bytes(100), False)
+    assert receive.window.received == receive._session.received == 1000
+    receive.receive(100, bytes(1000), False)
+    assert receive.window.received == receive._session.received == 1100

@@ -192,6 +192,25 @@ def test_a_provider_that_did_not_announce_itself_is_not_believed() -> None:
     assert event.providers == ()
 
 
+def test_a_strangers_word_sends_nobody_to_its_own_loopback() -> None:
+    network = Network(crypto=CRYPTO)
+    seeker, liar = network.add(), network.add()
+    network.until(seeker, Bootstrapped, seeker.node.bootstrap([liar.address], network.clock.now))
+    now = network.clock.now
+    liar.node.table.answered(DHTNode(id_of(b"service"), "127.0.0.1", 53), now, 1e9)
+    expires = int(wall(liar)) + 3600
+    proof = MALLORY.sign(provider_statement(CONTENT, 53, expires, b""))
+    liar.node.store.add_provider(
+        CONTENT, Provider(MALLORY.public, "127.0.0.1", 53, expires, b"", proof), "x", wall(liar)
+    )
+    asked = Counter[str]()
+    network.tap = lambda data, source, destination: asked.update([destination[0]])
+    event = network.until(seeker, ProvidersFound, seeker.node.find_providers(CONTENT, network.clock.now))
+    assert event.providers == ()
+    assert asked[liar.address[0]] > 0
+    assert asked["127.0.0.1"] == 0
+
+
 # --- forged sequence numbers and times
 
 
