@@ -183,7 +183,7 @@ class STTNode(BaseNode[STTSession]):
         Its ``resumed`` says how much goes on: ``"full"``, then it is the session that was there, and whoever waits on
         its streams just goes on; ``"identity"`` or ``"no"``, then it is a new one. Without a token, the newest detached
         session of this node's identity (``node_seed``), with ``takeover`` also one in use elsewhere. The address
-        is as :meth:`connect` takes it; with ``transport="websocket"``, ``(host, port)`` stands for the URL of its ``/``.
+        is as :meth:`connect` takes it; with ``transport="websocket"``, ``(host, port)`` stands for its URL.
 
         :raises ConfigurationError: if the token is damaged; otherwise as :meth:`connect`.
         """

@@ -137,6 +137,9 @@ class BaseNode(ABC, Generic[SessionT]):
                 **settings,
             },
         )
+        self._begin_unstarted()
+
+    def _begin_unstarted(self) -> None:
         self._driver: Driver | None = None
         self._socket: UdpSocket | AbsentSocket | None = None
         self._pump: Pump | None = None
