@@ -15,12 +15,18 @@ endif
 
 VENV := .venv
 CORE_VENV := .venv-core
+COMPILED_VENV := .venv-compiled
 BIN := $(VENV)/bin
 INSTALL := -m pip --disable-pip-version-check --quiet install
 TYPED := $(wildcard stt_core stt_backends stt_anyio stt_trio tests fuzz benchmarks examples tools docs/make_diagrams.py)
 FUZZ_SECONDS := 30
+SHIPPED := $(shell find stt_core stt_backends stt_anyio stt_trio -name '*.py' 2>/dev/null)
+# What the compiled build is held to: all that runs the core, but for what looks into Python's frames or the tooling.
+COMPILED_TESTS := tests/test_build.py $(wildcard tests/core tests/handshake tests/conformance tests/property tests/sim \
+	tests/threats tests/backends tests/anyio_adapter tests/trio_adapter) \
+	tests/fuzz/test_corpus.py::test_the_corpus_holds tests/fuzz/test_corpus.py::test_mutations_of_the_corpus_hold
 
-.PHONY: help install demo test test-core iproute2 lint format bench guard fuzz docs clean
+.PHONY: help install demo test test-core compiled iproute2 lint format bench guard fuzz docs clean
 
 help:
 	@echo "make demo     see a file cross between two processes of this machine"
@@ -28,6 +34,7 @@ help:
 	@echo "make install  the library and the stt command, in $(VENV)"
 	@echo "make lint     ruff, mypy and the import contracts only;  make format  lets ruff mend what it can"
 	@echo "make bench    STT beside its peers, a quarter of an hour;  make guard  what a packet costs, in calls and instructions"
+	@echo "make compiled builds the compiled wheel, in $(COMPILED_VENV), and runs the tests over it"
 	@echo "make fuzz     a bounded fuzzing session ($(FUZZ_SECONDS) s, FUZZ_SECONDS=...)"
 	@echo "make docs     draw the state diagrams from the tables anew;  make clean  removes all that was installed"
 
@@ -48,6 +55,10 @@ iproute2:
 # The core's own tests, in an environment that holds pytest and nothing else: the proof that the core needs nothing.
 test-core: $(CORE_VENV)/.ready
 	$(CORE_VENV)/bin/python -m pytest tests/core
+
+# The same tests over the compiled build (tools/compiled.py). Neither Python nor pytest may look for modules here first.
+compiled: $(COMPILED_VENV)/.ready
+	STT_BUILD=compiled PYTHONSAFEPATH=1 PYTHONPATH= $(COMPILED_VENV)/bin/python -m pytest -o pythonpath= $(COMPILED_TESTS)
 
 lint: $(VENV)/.group-lint $(VENV)/.group-test
 	$(BIN)/ruff check .
@@ -73,10 +84,10 @@ docs: $(VENV)/.group-docs
 	$(BIN)/python docs/make_diagrams.py
 
 clean:
-	rm -rf $(VENV) $(CORE_VENV) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(CORE_VENV) $(COMPILED_VENV) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-$(VENV)/.created $(CORE_VENV)/.created:
+$(VENV)/.created $(CORE_VENV)/.created $(COMPILED_VENV)/.created:
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed, and none was found on PATH" >&2; exit 1; }
 	$(PYTHON) -m venv --clear $(@D)
 	@touch $@
@@ -93,4 +104,12 @@ $(VENV)/.group-%: pyproject.toml tools/groups.py $(VENV)/.installed
 $(CORE_VENV)/.ready: pyproject.toml tools/groups.py $(CORE_VENV)/.created
 	@$(CORE_VENV)/bin/python tools/groups.py core > $@.txt
 	$(CORE_VENV)/bin/python $(INSTALL) --requirement $@.txt
+	@touch $@
+
+# Tests, and nothing else, come from here: what is installed stands before this directory on the path.
+$(COMPILED_VENV)/.ready: pyproject.toml tools/compiled.py tools/groups.py $(SHIPPED) $(COMPILED_VENV)/.created
+	@$(COMPILED_VENV)/bin/python tools/groups.py test > $@.txt
+	HATCH_BUILD_HOOK_ENABLE_CUSTOM=true $(COMPILED_VENV)/bin/python $(INSTALL) '.[all]' --requirement $@.txt
+	@$(COMPILED_VENV)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' > $@.txt
+	@echo "$(CURDIR)" > "$$(cat $@.txt)/tests-of-stt.pth"
 	@touch $@

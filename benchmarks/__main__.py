@@ -22,7 +22,7 @@ def main() -> None:
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"any of: {', '.join(BENCHMARKS)}")
     parser.add_argument("--runs", type=int, default=5, help="how often each party has its turn (default 5)")
     parser.add_argument("--quick", action="store_true", help="a little of everything, to see that it works")
-    parser.add_argument("--stacks", default="", help="only those that begin so: stt,aioquic/asyncio")
+    parser.add_argument("--stacks", default="", help="only these, and stt-compiled only so: stt,aioquic/asyncio")
     parser.add_argument("--json", action="store_true", help="print JSON, not a table")
     parser.add_argument("--write-docs", action="store_true", help="write the figures kept into the page; run nothing")
     arguments = parser.parse_args()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -12,6 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from benchmarks.peers import COMPILED, COMPILED_PYTHON
 from benchmarks.peers.interface import Task
 
 ROOT = Path(__file__).parent.parent
@@ -20,12 +22,16 @@ PATIENCE = 300.0
 
 
 class Process:
-    """``python -m MODULE ARGUMENTS``, spoken to in lines: JSON from it, empty ones to it."""
+    """``python -m MODULE ARGUMENTS``, spoken to in lines: JSON from it, empty ones to it.
 
-    def __init__(self, module: str, *arguments: str) -> None:
+    ``compiled``: with the Python of the compiled build, which must not find the sources first.
+    """
+
+    def __init__(self, module: str, *arguments: str, compiled: bool = False) -> None:
         self._name = f"{module} {arguments[0]}"
         self._process = subprocess.Popen(
-            [sys.executable, "-m", module, *arguments],
+            [COMPILED_PYTHON if compiled else sys.executable, "-m", module, *arguments],
+            env=os.environ | {"PYTHONSAFEPATH": "1", "PYTHONPATH": ""} if compiled else None,
             cwd=ROOT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -99,13 +105,15 @@ def measure(task: Task) -> list[Stage]:
     :raises RuntimeError: when a process fails or takes too long.
     """
     stages: list[Stage] = []
+    compiled = task.library == COMPILED
     with ExitStack() as running:
-        server = running.enter_context(Process("benchmarks.worker", "server", task.to_json()))
+        server = running.enter_context(Process("benchmarks.worker", "server", task.to_json(), compiled=compiled))
         port = int(server.expect()["port"])
         if task.link:
             between = running.enter_context(Process("benchmarks.link", str(port), *task.link))
             port = int(between.expect()["port"])
-        client = running.enter_context(Process("benchmarks.worker", "client", task.to_json(), str(port)))
+        arguments = ("client", task.to_json(), str(port))
+        client = running.enter_context(Process("benchmarks.worker", *arguments, compiled=compiled))
         while (found := client.read()) is not None:
             stages.append(Stage(found, server.ask()))
             client.go_on()

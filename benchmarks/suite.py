@@ -7,7 +7,7 @@ neighbours. Sizes are the same for every party of a row.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -16,7 +16,7 @@ from benchmarks import core
 from benchmarks import dht as tables
 from benchmarks.aead import aead_time
 from benchmarks.fairness import curves
-from benchmarks.peers import is_installed
+from benchmarks.peers import COMPILED, MODULES, is_installed
 from benchmarks.peers.interface import Task
 from benchmarks.processes import Stage, measure
 from benchmarks.rows import Goal, Row
@@ -46,10 +46,12 @@ class Plan:
 
     def takes_part(self, stack: str) -> bool:
         """Whether it is wanted and can run here."""
-        return (not self._stacks or stack.startswith(self._stacks)) and is_installed(stack)
+        wanted = self._stacks or tuple(library for library in MODULES if library != COMPILED)
+        return any(stack == name or stack.startswith(f"{name}/") for name in wanted) and is_installed(stack)
 
     def interleave(self, tasks: dict[str, Task], most: int = 1000) -> Taken:
         """Run each task as often as planned, in turns; a party that fails is out, and among ``failures``."""
+        tasks = dict(_with_compiled(tasks))
         taken: dict[str, Runs] = {party: [] for party, task in tasks.items() if self.takes_part(task.stack)}
         before = aead_time()
         for run in range(self.runs(most)):
@@ -77,6 +79,15 @@ class Taken:
         """One quantity of all of them."""
         values = {party: [metric(stages) for stages in runs] for party, runs in self.runs.items()}
         return Row(title, unit, self.aead, values, list(goals))
+
+
+def _with_compiled(tasks: dict[str, Task]) -> Iterator[tuple[str, Task]]:
+    """Each task; where stacks stand side by side, right after one of STT's the same for the compiled build."""
+    for party, task in tasks.items():
+        yield party, task
+        if party == task.stack and task.library == "stt":
+            stack = f"{COMPILED}/{task.loop}"
+            yield stack, replace(task, stack=stack)
 
 
 def _rate(stages: list[Stage]) -> float:

@@ -202,7 +202,7 @@ class Endpoint:
             check_seconds("timeout", timeout)
         if not self._register.has_room:
             raise StateError(f"max_sessions is {self.config.max_sessions} and all are in use: close one, or raise it")
-        if path.reliable and self._links.owner(path) is not None:
+        if path.reliable and path in self._links.owners:
             raise StateError(f"the connection {path.address!r} serves a session already: open another")
         cid = self._routes.new_cid(now)
         expires = now + (self.config.handshake_timeout if timeout is None else timeout)
@@ -325,13 +325,13 @@ class Endpoint:
             return  # still connecting: nothing can be meant for it, and a reset would give its token away
         if path.transport != "websocket":
             session.receive_one(data, mask, path, now, ecn)
-        elif not self._links.admits(path, session.key):
+        elif self._links.owners.get(path, session.key) != session.key:
             self._counters.malformed += 1
             return
-        elif session.receive_one(data, mask, path, now, ecn):
+        elif session.receive_one(data, mask, path, now, ecn) and path not in self._links.trusted:
             self._links.claim(path, session.key)
             if session.path == path:  # until it has proved itself, it may be a copy that opened
-                self._links.trust(path, session.key)
+                self._links.trusted.add(path)
         if not session.queued:
             self._register.touch(session)
 
@@ -356,7 +356,7 @@ class Endpoint:
                 self._answer(data, path, now)
             return
         session = self._routes.sessions.get(data[5:13])
-        if session is None or (path.reliable and not self._links.admits(path, session.key)):
+        if session is None or (path.reliable and self._links.owners.get(path) != session.key):
             self._counters.malformed += 1
             return
         session.receive_handshake(data, now)
@@ -364,7 +364,7 @@ class Endpoint:
 
     def _answer(self, data: bytes, path: Path, now: float) -> None:
         self._latest = now
-        if path.reliable and self._links.owner(path) is not None:
+        if path.reliable and path in self._links.owners:
             self._counters.malformed += 1  # one session to a connection
             return
         responder = self._responder_at(now)
@@ -411,7 +411,7 @@ class Endpoint:
         self._tell_link(path)
 
     def _tell_link(self, path: Path) -> None:
-        if (session := self._sessions.get(self._links.owner(path) or NOBODY)) is not None:
+        if (session := self._sessions.get(self._links.owners.get(path, NOBODY))) is not None:
             session.receive_path_writable(path, path not in self._links.blocked)
 
     def receive_path_closed(self, path: Path, now: float) -> None:
@@ -419,7 +419,7 @@ class Endpoint:
 
         Who was connecting there fails; a session that used it waits for another path (``PathFailed``).
         """
-        session = self._sessions.get(self._links.close(path) or NOBODY)
+        session = self._sessions.get(self._links.close(path))
         if session is not None:
             session.receive_path_closed(path, now)
             self._register.touch(session)

@@ -213,8 +213,9 @@ class Life(Commands):
 
     def _report_closed(self, reason: CloseReason, code: int, message: str) -> None:
         if self._error is None:
-            self._error = SessionClosedError(message, reason=reason, code=code)
-            self._context.events.append(SessionClosed(self.key, self.session_id, reason, code, message))
+            number = int(code)  # one of our own may be an ErrorCode, the peer's never is: they are to look the same
+            self._error = SessionClosedError(message, reason=reason, code=number)
+            self._context.events.append(SessionClosed(self.key, self.session_id, reason, number, message))
             self._end_resumption(ConnectError(f"the session was resumed, and ended at once: {message}"))
 
     def _end_resumption(self, error: STTError | None) -> None:

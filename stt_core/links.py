@@ -1,7 +1,8 @@
 """Reliable paths: which session each connection serves, and which can take nothing for now.
 
 Rule: one session to a connection, so that one that is full holds up nobody else, and one that ends takes nobody along.
-A connection is trusted once a packet of its session opened; that it carried a handshake is the peer's word alone.
+A connection is trusted once it is the path of its session; that it carried a handshake, or a copy of a packet that
+opened, proves nothing.
 """
 
 from __future__ import annotations
@@ -20,57 +21,61 @@ class LinkState(Enum):
     SILENT = "silent"
     """Nothing that made sense has come."""
     SPEAKING = "speaking"
-    """A handshake is under way."""
+    """A handshake is under way, or a packet of a session came that has yet to move there."""
     TRUSTED = "trusted"
-    """It serves a session: a packet of it opened."""
+    """A session goes over it."""
 
 
 class Links:
-    """One endpoint's reliable paths; those that never spoke are not in here."""
+    """One endpoint's reliable paths; those that never spoke are not in here.
 
-    __slots__ = ("_owners", "_states", "blocked")
+    ``owners`` tells the session of each that has one, ``trusted`` and ``blocked`` hold those that are.
+    """
+
+    __slots__ = ("_of", "_speaking", "blocked", "owners", "trusted")
 
     def __init__(self) -> None:
+        self.owners: dict[Path, SessionKey] = {}
+        self.trusted: set[Path] = set()
         self.blocked: set[Path] = set()
         """Those whose writer is full."""
-        self._states: dict[Path, LinkState] = {}
-        self._owners: dict[Path, SessionKey] = {}
+        self._speaking: set[Path] = set()
+        self._of: dict[SessionKey, list[Path]] = {}
+        """Those of each session: a few at most, while it moves."""
 
     def __len__(self) -> int:
-        return len(self._states)
+        return len(self._speaking)
 
     def state(self, path: Path) -> LinkState:
         """What is known of this one."""
-        return self._states.get(path, LinkState.SILENT)
-
-    def owner(self, path: Path) -> SessionKey | None:
-        """The session that this one serves, or is being opened for."""
-        return self._owners.get(path)
+        if path in self.trusted:
+            return LinkState.TRUSTED
+        return LinkState.SPEAKING if path in self._speaking else LinkState.SILENT
 
     def owned(self, key: SessionKey) -> list[Path]:
-        """The connections of a session; a session has a few at most, while it moves."""
-        return [path for path, owner in self._owners.items() if owner == key]
-
-    def admits(self, path: Path, key: SessionKey) -> bool:
-        """Whether a packet of session ``key`` may come here: nobody else has it."""
-        return self._owners.get(path, key) == key
+        """The connections of a session."""
+        return self._of.get(key, [])
 
     def note(self, path: Path) -> None:
         """A message of a handshake made sense."""
-        self._states.setdefault(path, LinkState.SPEAKING)
+        self._speaking.add(path)
 
     def claim(self, path: Path, key: SessionKey) -> None:
         """From here on this one is ``key``'s alone, but not yet trusted."""
-        self.note(path)
-        self._owners[path] = key
+        self._speaking.add(path)
+        if path not in self.owners:
+            self.owners[path] = key
+            self._of.setdefault(key, []).append(path)
 
-    def trust(self, path: Path, key: SessionKey) -> None:
-        """A packet of session ``key`` that came here opened."""
-        self._owners[path] = key
-        self._states[path] = LinkState.TRUSTED
-
-    def close(self, path: Path) -> SessionKey | None:
-        """Forget this one; returns the session it served."""
+    def close(self, path: Path) -> SessionKey:
+        """Forget this one; returns the session it served, or :data:`NOBODY`."""
         self.blocked.discard(path)
-        self._states.pop(path, None)
-        return self._owners.pop(path, None)
+        self.trusted.discard(path)
+        self._speaking.discard(path)
+        key = self.owners.pop(path, NOBODY)
+        paths = self._of.get(key)
+        if paths is not None:
+            paths.remove(path)
+            if not paths:
+                del self._of[key]
+        return key

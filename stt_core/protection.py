@@ -284,10 +284,11 @@ class Protection:
             return self._without_negative(numbers, aads, ciphertexts)
         plains: list[bytes | None] = []
         opened = map(self._current.decrypt, nonces, ciphertexts, aads)
+        extend = plains.extend  # the list's own: mypyc's, which plains.extend(…) becomes, keeps nothing when it fails
         forged = 0
         while True:
             try:
-                plains.extend(opened)
+                extend(opened)
                 break
             except self._invalid_tag:  # extend() keeps what came before, and the map goes on after
                 plains.append(None)

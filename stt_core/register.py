@@ -113,7 +113,7 @@ class Register:
     def unroute(self, session: Session) -> None:
         """Nothing comes to this session any more, and it sends nothing: it is over, or its keys are."""
         self.routes.forget(session)
-        for path in self.links.owned(session.key) if len(self.links) else ():
+        for path in self.links.owned(session.key):
             self._context.events.append(PathReleased(path))
         budget = session.budget
         if budget is not None:

@@ -64,7 +64,7 @@ class LossBased(ABC):
         """Leave the first slow start where its rounds say so; later ones end at ``ssthresh`` (RFC 9406 section 4.3)."""
         self._srtt = smoothed
         if self.ssthresh == inf and self._hystart.on_rtt(latest, sent_at, now):
-            self.ssthresh = self.cwnd
+            self.ssthresh = float(self.cwnd)
 
     def on_acked(self, size: int, now: float, app_limited: bool) -> None:
         """Grow: by what arrived in slow start, as the controller does it in congestion avoidance."""
@@ -94,7 +94,7 @@ class LossBased(ABC):
         self._untouched = False
         self.recovery_start = now
         self.cwnd = max(self._reduced(), minimum_window(self._size))
-        self.ssthresh = self.cwnd
+        self.ssthresh = float(self.cwnd)
         return True
 
     def on_spurious_congestion(self) -> None:

@@ -9,6 +9,7 @@ from stt_core.crypto import Crypto
 from stt_core.keys import SessionSecrets, cid_mask
 from stt_core.protection import KeyLimits, Protection
 from stt_core.types import Role, Suite
+from tests.core.attributes import names_of
 
 OVERHEAD = 29
 MASTER = bytes(range(32))
@@ -59,7 +60,7 @@ class End:
     def snapshot(self) -> dict[str, object]:
         """All that the protection remembers, but for the forgeries it counts."""
         left_out = {"failed", "_next"}
-        return {name: getattr(self.protection, name) for name in self.protection.__slots__ if name not in left_out}
+        return {name: getattr(self.protection, name) for name in names_of(self.protection) if name not in left_out}
 
 
 class Pair:

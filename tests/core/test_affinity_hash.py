@@ -26,7 +26,7 @@ def test_it_is_32_bytes_and_says_the_same_twice_on_every_machine() -> None:
     assert affinity_hash(b"", group="film").hex() == "f3ec10ad7a9bd8fb9bb521e9ad37b088d1c311c8c1339c3c360093ad31248693"
 
 
-@pytest.mark.parametrize("lines", [40, 400, 8000])
+@pytest.mark.parametrize("lines", [40, 400, 3000])
 def test_a_changed_text_stays_near(lines: int) -> None:
     rng = Random(lines)
     for _ in range(5):

@@ -12,6 +12,7 @@ from stt_core.errors import ErrorCode, Violation
 from stt_core.keys import SessionSecrets
 from stt_core.protection import KeyLimits, Protection
 from stt_core.types import Role, Suite
+from tests.core.attributes import names_of
 from tests.core.protection_pair import MASTER, OVERHEAD, End, Pair, flip_phase
 from tests.core.toy import ToyCrypto
 
@@ -398,7 +399,7 @@ def test_repr_shows_no_key_material() -> None:
     shown = repr(ends.initiator.protection)
     assert shown == "<Protection next=0 largest=-1 phase=0>"
     for end in (ends.initiator, ends.responder):
-        values = " ".join(repr(getattr(end.protection, name)) for name in end.protection.__slots__ if name != "_iv")
+        values = " ".join(repr(getattr(end.protection, name)) for name in names_of(end.protection) if name != "_iv")
         for role in Role:
             keys = SessionSecrets(MASTER).traffic(role)
             assert keys.key.hex() not in values

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from copy import deepcopy
 from math import inf
 
 import pytest
@@ -124,15 +123,15 @@ TestController.settings = settings(max_examples=150, stateful_step_count=60)
 def test_one_ack_for_many_packets_never_grows_a_window_beyond_what_many_acks_would(
     made: type[Cubic | NewReno], datagrams: int, rtt: float, trips: int, share: float, late: float
 ) -> None:
-    whole = made(1200)
-    now = 1.0
-    whole.on_rtt(rtt, rtt, now - rtt, now)
-    whole.on_acked(datagrams * 1200, now, app_limited=False)
-    whole.on_congestion(now, now)
-    for _ in range(trips):
-        now += rtt
-        whole.on_acked(whole.cwnd, now, app_limited=False)
-    single = deepcopy(whole)
+    whole, single = made(1200), made(1200)
+    for controller in (whole, single):
+        now = 1.0
+        controller.on_rtt(rtt, rtt, now - rtt, now)
+        controller.on_acked(datagrams * 1200, now, app_limited=False)
+        controller.on_congestion(now, now)
+        for _ in range(trips):
+            now += rtt
+            controller.on_acked(controller.cwnd, now, app_limited=False)
     now += late
     before = whole.cwnd
     packets = max(1, int(share * before / 1200))
