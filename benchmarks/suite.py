@@ -126,6 +126,22 @@ def bulk(plan: Plan) -> list[Row]:
     return rows
 
 
+def websocket(plan: Plan) -> list[Row]:
+    """STT over WebSocket, without TLS, beside the websockets library with it: both encrypt once."""
+    parties = ("stt-ws/asyncio", "stt-ws/trio", "websockets/asyncio")
+    size = plan.amount(256 * MIB, 8 * MIB)
+    rows = []
+    for kind, way in (("transfer", "to the server"), ("download", "from the server")):
+        taken = plan.interleave({stack: Task(kind, stack, size=size) for stack in parties})
+        goal = Goal("stt-ws/asyncio", 1, "websockets/asyncio")
+        rows.append(taken.row(f"one stream {way}, over WebSocket", "MB/s", _rate, goal))
+    count = plan.amount(3000, 200)
+    taken = plan.interleave({stack: Task("echo", stack, size=64, count=count) for stack in parties})
+    goal = Goal("stt-ws/asyncio", 1.2, "websockets/asyncio", more=False)
+    title = "64 bytes there and back over WebSocket, median"
+    return [*rows, taken.row(title, "µs", lambda stages: stages[1].client["median"], goal)]
+
+
 def echo(plan: Plan) -> list[Row]:
     """64 bytes there and back."""
     parties = (*STT, "aioquic/asyncio", "qh3/asyncio", "tls/asyncio", "websockets/asyncio")
@@ -353,6 +369,7 @@ BENCHMARKS: dict[str, Callable[[Plan], list[Row]]] = {
     "core": core_alone,
     "bulk": bulk,
     "echo": echo,
+    "websocket": websocket,
     "messages": messages,
     "handshake": handshake,
     "sessions": sessions,

@@ -14,11 +14,9 @@ from typing import Any
 
 import anyio
 
-from benchmarks.peers.interface import Channel, Connect, Session, Task
+from benchmarks.peers.interface import CHUNK, Channel, Connect, Session, Task
 
 Stages = AsyncIterator[dict[str, Any]]
-CHUNK = bytes(256 * 1024)
-"""What one ``send`` of a transfer takes: the size that TLS and websockets are fastest with."""
 WARM_UP = 200
 """Echoes before the first that counts."""
 MARKS = 10
@@ -75,6 +73,20 @@ async def transfer(task: Task, connect: Connect) -> Stages:
     yield {"seconds": perf_counter() - begun, "bytes": share * len(channels)}
     for session in sessions:
         await session.close()
+
+
+async def download(task: Task, connect: Connect) -> Stages:
+    """``size`` bytes from the server, over one stream."""
+    session = await connect()
+    channel = await session.open()
+    receive, left = channel.receive, task.share
+    yield {}
+    begun = perf_counter()
+    await channel.send(b"!")
+    while left > 0:
+        left -= len(await receive())
+    yield {"seconds": perf_counter() - begun, "bytes": task.share}
+    await session.close()
 
 
 async def echo(task: Task, connect: Connect) -> Stages:
@@ -176,6 +188,7 @@ async def churn(task: Task, connect: Connect) -> Stages:
 
 WORKLOADS: dict[str, Callable[[Task, Connect], Stages]] = {
     "transfer": transfer,
+    "download": download,
     "echo": echo,
     "messages": messages,
     "handshake": handshake,

@@ -7,12 +7,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import Final
 
-from fuzz import content, dht, handshake, parsers, resumption, sealed, streams
+from fuzz import content, dht, handshake, parsers, resumption, sealed, streams, websocket
 
 Target = Callable[[bytes], None]
 
 CORPUS: Final = Path(__file__).with_name("corpus")
-_MODULES: Final[tuple[ModuleType, ...]] = (parsers, handshake, sealed, streams, content, dht, resumption)
+_MODULES: Final[tuple[ModuleType, ...]] = (parsers, handshake, sealed, streams, content, dht, resumption, websocket)
 _PREFIX: Final = "target_"
 
 

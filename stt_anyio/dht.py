@@ -13,8 +13,8 @@ import anyio.lowlevel
 from stt_anyio.callbacks import spawn
 from stt_anyio.parking import parking_lot
 from stt_anyio.pump import pump_for
+from stt_backends.adapter.connecting import is_numeric
 from stt_backends.adapter.dht import BaseKademliaDHT, checked_friends
-from stt_backends.adapter.node import is_numeric
 from stt_backends.adapter.parking import ParkingLot
 from stt_backends.adapter.pump import Pump
 from stt_backends.dht_driver import DhtDriver

@@ -8,13 +8,26 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import anyio
 import anyio.lowlevel
+from anyio.abc import TaskGroup
 
 from stt_anyio.parking import on_trio, parking_lot
-from stt_backends.adapter.pump import Drivable, Pump, TaskPump
-from stt_backends.udp import UdpSocket
+from stt_backends.adapter.parking import ParkingLot
+from stt_backends.adapter.pump import Drivable, Pump, TaskPump, Watch
+from stt_backends.websocket.hub import Source
+
+
+class _Watch:
+    """What the event loop was asked to do about one descriptor."""
+
+    __slots__ = ("descriptor", "reading", "writing")
+
+    def __init__(self, descriptor: int) -> None:
+        self.descriptor = descriptor
+        self.reading = self.writing = False
 
 
 class AsyncioPump:
@@ -33,21 +46,76 @@ class AsyncioPump:
         self._timer_at = 0.0
         self._writing = False
         self._woken = False
-        self._loop.add_reader(self._descriptor, self._turn)
+        self._watches: dict[Source, _Watch] = {}
+        if self._descriptor >= 0:
+            self._loop.add_reader(self._descriptor, self._turn)
 
     async def run(self) -> None:
         """See :class:`Pump`."""
+        hub = self._driver.hub
+        if hub is not None:
+            hub.watcher = self
+            for source in hub.sources:
+                self.watch(source)
         self._turn()
         try:
             await self._end
         finally:
             if not self._end.done():
                 self._end.cancel()
-            self._loop.remove_reader(self._descriptor)
+            if hub is not None:
+                hub.watcher = None
+            for source in list(self._watches):
+                self.unwatch(source)
+            if self._descriptor >= 0:
+                self._loop.remove_reader(self._descriptor)
             if self._writing:
                 self._loop.remove_writer(self._descriptor)
             if self._timer is not None:
                 self._timer.cancel()
+
+    # --- WebSocket connections and their listener
+
+    def watch(self, source: Source) -> None:
+        """See :class:`~stt_backends.websocket.hub.Watcher`."""
+        self._watches[source] = _Watch(source.fileno())
+        self.adjust(source)
+
+    def adjust(self, source: Source) -> None:
+        """See :class:`~stt_backends.websocket.hub.Watcher`."""
+        watch = self._watches.get(source)
+        if watch is None:
+            return
+        if source.wants_read != watch.reading:
+            watch.reading = not watch.reading
+            if watch.reading:
+                self._loop.add_reader(watch.descriptor, self._turn_of, source)
+            else:
+                self._loop.remove_reader(watch.descriptor)
+        if source.wants_write != watch.writing:
+            watch.writing = not watch.writing
+            if watch.writing:
+                self._loop.add_writer(watch.descriptor, self._turn_of_writable, source)
+            else:
+                self._loop.remove_writer(watch.descriptor)
+
+    def unwatch(self, source: Source) -> None:
+        """See :class:`~stt_backends.websocket.hub.Watcher`."""
+        watch = self._watches.pop(source, None)
+        if watch is not None and watch.reading:
+            self._loop.remove_reader(watch.descriptor)
+        if watch is not None and watch.writing:
+            self._loop.remove_writer(watch.descriptor)
+
+    def _turn_of(self, source: Source) -> None:
+        if not self._end.done():
+            self._guard(self._driver.turn_of, source)
+
+    def _turn_of_writable(self, source: Source) -> None:
+        if not self._end.done():
+            self._guard(self._driver.turn_of, source, True)
+
+    # --- commands
 
     def submit(self) -> None:
         """See :class:`Pump`."""
@@ -77,10 +145,10 @@ class AsyncioPump:
         if self._driver.settle():
             self._loop.call_soon(self._settle)
 
-    def _guard(self, step: Callable[[], None]) -> None:
+    def _guard(self, step: Callable[..., None], *args: object) -> None:
         """Take a step, then see what to wait for: a failure ends the node, not whoever's call led to it."""
         try:
-            step()
+            step(*args)
             self._plan()
         except Exception as error:  # noqa: BLE001 - it comes out of run()
             self._end.set_exception(error)
@@ -115,25 +183,29 @@ class AnyioPump(TaskPump):
     def __init__(self, driver: Drivable, finished: Callable[[], bool]) -> None:
         super().__init__(driver, finished, parking_lot(), anyio.current_time)
         self._socket = driver.socket
-        self._wait_readable: Callable[[UdpSocket], Awaitable[None]] = anyio.wait_readable
+        self._wait_readable: Callable[[Any], Awaitable[None]] = anyio.wait_readable
         if on_trio():
             import trio  # noqa: PLC0415 - only there where it is the running library
 
             self._wait_readable = trio.lowlevel.wait_readable
+        self._tasks: TaskGroup
 
     async def run(self) -> None:
         """See :class:`Pump`."""
         try:
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(self._settle_all)
+            async with anyio.create_task_group() as self._tasks:
+                self._tasks.start_soon(self._settle_all)
+                self._watch_all()
                 try:
                     while not await self._go_on():
                         continue
                 finally:
                     self._leave()
-                tasks.cancel_scope.cancel()
+                    self._unwatch_all()
+                self._tasks.cancel_scope.cancel()
         finally:
-            anyio.notify_closing(self._socket)  # the node closes it next, with no checkpoint between
+            if self._socket.fileno() >= 0:
+                anyio.notify_closing(self._socket)  # the node closes it next, with no checkpoint between
         if self._failure is not None:
             raise self._failure  # here, so that no group is around it
 
@@ -142,9 +214,43 @@ class AnyioPump(TaskPump):
         with anyio.CancelScope() as scope:
             self._enter(scope)
             while not self._turn():
+                if self._socket.fileno() < 0:
+                    await anyio.sleep_forever()
                 await (anyio.wait_writable if self._driver.blocked else self._wait_readable)(self._socket)
             return True
         return False
+
+    # --- WebSocket connections and their listener
+
+    def _begin(self, watch: Watch, *, writing: bool) -> None:
+        self._tasks.start_soon(self._write_all if writing else self._read_all, watch)
+
+    def _make_lot(self) -> ParkingLot:
+        return parking_lot()
+
+    def _notify_closing(self, source: Source) -> None:
+        anyio.notify_closing(source)
+
+    async def _read_all(self, watch: Watch) -> None:
+        source = watch.source
+        with anyio.CancelScope() as scope:
+            watch.scopes.append(scope)
+            while self._is_watched(watch):
+                if source.wants_read:
+                    await self._wait_readable(source)
+                    self._turn_of(source)
+                else:
+                    await watch.changed.park()
+
+    async def _write_all(self, watch: Watch) -> None:
+        source = watch.source
+        with anyio.CancelScope() as scope:
+            watch.scopes.append(scope)
+            while self._is_watched(watch) and source.wants_write:
+                await anyio.wait_writable(source)
+                self._turn_of(source, writable=True)
+            watch.scopes.remove(scope)
+            watch.writing = False
 
     async def _settle_all(self) -> None:
         since = 0

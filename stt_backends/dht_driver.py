@@ -37,6 +37,15 @@ class DhtDriver:
         """Whether the socket's send buffer is full: wait until it is writable."""
         return self._blocked is not None
 
+    @property
+    def hub(self) -> None:
+        """It has no connections."""
+        return None
+
+    def turn_of(self, source: object, writable: bool = False) -> None:
+        """Never called: there is nothing but the socket."""
+        raise AssertionError(f"{source!r} is no socket of a DHT node")
+
     def next_timer(self) -> float | None:
         """When :meth:`turn` is due whatever the socket does, monotonic seconds; None for never."""
         return self.dht.next_timer()

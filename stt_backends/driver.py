@@ -1,8 +1,8 @@
-"""One endpoint on one UDP socket, without an event loop: everything an adapter does that needs no ``await``.
+"""One endpoint on its sockets, without an event loop: everything an adapter does that needs no ``await``.
 
-Rule: an adapter calls :meth:`Driver.turn` when the socket is readable (or writable, while :attr:`Driver.blocked`), or
-:meth:`Driver.next_timer` is due, and :meth:`Driver.submit` after a command. Nothing else about the order of things is
-decided there.
+Rule: an adapter calls :meth:`Driver.turn` when the UDP socket is readable (or writable, while :attr:`Driver.blocked`),
+or :meth:`Driver.next_timer` is due, :meth:`Driver.turn_of` when a WebSocket connection or their listener is ready, and
+:meth:`Driver.submit` after a command. Nothing else about the order of things is decided there.
 """
 
 from __future__ import annotations
@@ -12,9 +12,11 @@ import time
 import weakref
 from collections.abc import Callable
 
+from stt_backends.absent import AbsentSocket
 from stt_backends.udp import MAX_BATCH, MAX_SEGMENTS, UdpSocket
+from stt_backends.websocket.hub import Hub, Source
 from stt_core.endpoint import Endpoint
-from stt_core.events import AnyEvent
+from stt_core.events import AnyEvent, PathReleased
 from stt_core.types import Path, Transmit
 
 MOST_READS = 8
@@ -25,6 +27,8 @@ READS_BEFORE_TIMERS = 256
 long ago, and lie unread because this process was kept from running. A probe sent for it then would be more work for
 the other side, which is late as well; many sessions that do so keep two busy machines from ever catching up."""
 MOST_BYTES = 512 * 1024
+OVERSLEPT = 1.0
+"""Seconds a timer is late by where this process was kept from running: then all connections are read first."""
 MOST_SENT = 4 * MAX_BATCH
 """Bytes in one batch of a session, which leaves by several system calls: much of what a batch costs it costs once."""
 MOST_SEGMENTS = 4 * MAX_SEGMENTS
@@ -35,22 +39,27 @@ MOST_PASSES = 16
 
 
 class Driver:
-    """Moves datagrams between ``socket`` and ``endpoint``; hands every event to ``on_event``."""
+    """Moves datagrams between ``endpoint`` and ``socket``, or the connections of ``hub``; hands events to ``on_event``.
+
+    A connection that is full holds up nothing but its own session.
+    """
 
     __slots__ = (
         "__weakref__", "_blocked", "_fresh", "_last_path", "_on_event", "_passes", "_reads", "_settling",
-        "_submitted_at", "_turning", "clock", "endpoint", "socket",
+        "_submitted_at", "_turning", "clock", "endpoint", "hub", "socket",
     )  # fmt: skip
 
     def __init__(
         self,
         endpoint: Endpoint,
-        socket: UdpSocket,
+        socket: UdpSocket | AbsentSocket,
         on_event: Callable[[AnyEvent], None],
         clock: Callable[[], float] = time.monotonic,
+        hub: Hub | None = None,
     ) -> None:
         self.endpoint = endpoint
         self.socket = socket
+        self.hub = Hub(endpoint) if hub is None else hub
         self.clock = clock
         self._on_event = on_event
         self._blocked: Transmit | None = None
@@ -69,7 +78,14 @@ class Driver:
 
     def next_timer(self) -> float | None:
         """When :meth:`turn` is due whatever the socket does, monotonic seconds; None for never."""
-        return self.endpoint.next_timer()
+        due = self.endpoint.next_timer()
+        of_hub = self.hub.due
+        return due if of_hub is None or (due is not None and due < of_hub) else of_hub
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is alive and nothing waits to be sent, farewells of connections included."""
+        return self.endpoint.idle and self.hub.idle
 
     def turn(self) -> None:
         """Read what there is (bounded), act on timers, deliver events, send."""
@@ -80,17 +96,37 @@ class Driver:
             if due is None or due > now:
                 self._receive(now)
             else:
+                if now - due > OVERSLEPT:
+                    self.hub.receive_all(now)
                 self._receive(now, READS_BEFORE_TIMERS)
                 self.endpoint.handle_timer(now)
+            if self.hub.due is not None:
+                self.hub.handle_timers(now)
             self._deliver()
             if self._blocked is not None or self.endpoint.wants_to_send:
                 self.flush()
         finally:
             self._turning = False
 
+    def turn_of(self, source: Source, writable: bool = False) -> None:
+        """A connection or the listener is readable, or ``writable``: do what :meth:`turn` does for the UDP socket."""
+        now = self.clock()
+        self._turning = True
+        try:
+            self.hub.turn(source, now, writable=writable)
+            due = self.endpoint.next_timer()
+            if due is not None and due <= now:
+                self.endpoint.handle_timer(now)
+            self._deliver()
+            if self.endpoint.wants_to_send:
+                self.flush()
+        finally:
+            self._turning = False
+
     def flush(self) -> None:
-        """Send what there is to say, until the socket is full."""
+        """Send what there is to say, until the UDP socket is full."""
         endpoint = self.endpoint
+        hub = self.hub
         send = self.socket.send
         poll = endpoint.poll_transmit
         now = self.clock()
@@ -100,14 +136,25 @@ class Driver:
             if transmit is None:
                 if self.socket.too_big:
                     self._tell_too_big(now)  # what was in them is to be sent again, and nobody else would ask for it
+                elif hub.dirty:
+                    hub.flush(now)
                 elif endpoint.has_events:
                     self._deliver()  # what the application says to them leaves, too
                 else:
                     break
+            elif transmit.path.transport == "websocket":
+                hub.send(transmit)
             elif not send(transmit.data, transmit.segment_size, transmit.path.address, transmit.ecn):  # type: ignore[arg-type]
                 self._blocked = transmit
                 break
             transmit = poll(now, MOST_SEGMENTS, MOST_SENT)
+        if hub.dirty:
+            hub.flush(now)
+
+    def close(self) -> None:
+        """Close the socket, the connections and the listener, at once. Nobody may wait for them any more."""
+        self.socket.close()
+        self.hub.close(self.clock())
 
     def _tell_too_big(self, now: float) -> None:
         refused, self.socket.too_big = self.socket.too_big, []
@@ -197,6 +244,8 @@ class Driver:
     def _deliver(self) -> None:
         next_event = self.endpoint.next_event
         while (event := next_event()) is not None:
+            if event.__class__ is PathReleased:
+                self.hub.release(event.path, self.clock())
             self._on_event(event)
 
 

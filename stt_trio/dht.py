@@ -9,8 +9,8 @@ from typing import Self, TypeVar
 
 import trio
 
+from stt_backends.adapter.connecting import is_numeric
 from stt_backends.adapter.dht import BaseKademliaDHT, checked_friends
-from stt_backends.adapter.node import is_numeric
 from stt_backends.adapter.pump import Pump
 from stt_backends.dht_driver import DhtDriver
 from stt_core.dht import (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import socket
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterable
 from functools import partial
 from types import TracebackType
@@ -11,14 +11,11 @@ from typing import Any, Self
 import trio
 
 from stt_backends.adapter.broadcast import Broadcast, Delivery
+from stt_backends.adapter.connecting import Connecting, Destination, Found, address_for, unresolved
 from stt_backends.adapter.node import (
     CALLBACK_PATIENCE,
     STOP_PATIENCE,
     BaseNode,
-    Connecting,
-    checked_address,
-    is_numeric,
-    unresolved,
 )
 from stt_backends.adapter.pump import Pump
 from stt_backends.adapter.session import BaseSession
@@ -50,7 +47,7 @@ class _Started:
 
 
 class STTNode(BaseNode[STTSession]):
-    """A node that connects to others and is connected to, over one UDP socket.
+    """A node that connects to others and is connected to, by UDP, WebSocket, or both; see :class:`BaseNode`.
 
     Lead with ``async with STTNode(...) as node``; :meth:`start` and :meth:`stop` work outside of one too. Settings
     not listed in the signature's first lines are :class:`~stt_core.config.EndpointConfig`'s and in its units.
@@ -145,47 +142,56 @@ class STTNode(BaseNode[STTSession]):
 
     async def connect(
         self,
-        peer_address: tuple[Any, ...],
+        peer_address: tuple[Any, ...] | str,
         peer_node_id: bytes | None = None,
         *,
         peer_key: bytes | None = None,
         timeout: float | None = None,
+        ssl_context: ssl.SSLContext | None = None,
+        proxy: str | None = None,
     ) -> STTSession:
-        """A session with the node at ``peer_address``, ``(host, port)``; the host may be a name.
+        """A session with the node at ``peer_address``: ``(host, port)`` by UDP, or a ``ws://`` or ``wss://`` URL.
 
-        ``peer_node_id`` says who must answer, ``peer_key`` (32 bytes) which identity it must prove.
+        The host may be a name. ``peer_node_id`` says who must answer, ``peer_key`` (32 bytes) which identity it must
+        prove. ``ssl_context`` is for ``wss``, by default the system's authorities; ``proxy`` for a URL, by default the
+        node's.
 
         :raises ConnectionRefusedError: nothing listens there. ``ConnectionTimeoutError``: no answer in ``timeout``
             seconds (default 10). ``AuthenticationError``: it does not hold our seed; don't retry. ``PeerBusyError``:
-            it declined for now. All are ``ConnectionError``.
+            it declined for now. ``ConnectError``: a proxy, TLS or a web server refused, it says which and why. All
+            are ``ConnectionError``.
         """
-        self._started()
-        address = await self._resolve(checked_address(peer_address))
-        return await self._finish(self._begin_connect(address, peer_node_id, peer_key, timeout))
+        destination = self._destination(peer_address, ssl_context, proxy)
+        found = await self._resolve(destination)
+        return await self._finish(self._begin_connect(destination, found, peer_node_id, peer_key, timeout))
 
     async def resume(
         self,
         token: bytes | None,
-        peer_address: tuple[Any, ...],
+        peer_address: tuple[Any, ...] | str,
         peer_node_id: bytes | None = None,
         *,
         transport: str = "udp",
         peer_key: bytes | None = None,
         timeout: float | None = None,
         takeover: bool = False,
+        ssl_context: ssl.SSLContext | None = None,
+        proxy: str | None = None,
     ) -> STTSession:
         """Go on with the session whose ``resumption_token`` this is, with its peer at ``peer_address`` now.
 
         Its ``resumed`` says how much goes on: ``"full"``, then it is the session that was there, and whoever waits on
         its streams just goes on; ``"identity"`` or ``"no"``, then it is a new one. Without a token, the newest detached
-        session of this node's identity (``node_seed``), with ``takeover`` also one in use elsewhere.
+        session of this node's identity (``node_seed``), with ``takeover`` also one in use elsewhere. The address
+        is as :meth:`connect` takes it; with ``transport="websocket"``, ``(host, port)`` stands for its URL.
 
         :raises ConfigurationError: if the token is damaged; otherwise as :meth:`connect`.
         """
-        self._started()
-        address = await self._resolve(checked_address(peer_address))
+        address = address_for(peer_address, transport)
+        destination = self._destination(address, ssl_context, proxy)
+        found = await self._resolve(destination)
         return await self._finish(
-            self._begin_resume(token, address, transport, peer_node_id, peer_key, timeout, takeover=takeover)
+            self._begin_resume(token, destination, found, peer_node_id, peer_key, timeout, takeover=takeover)
         )
 
     async def _finish(self, connecting: Connecting[STTSession]) -> STTSession:
@@ -199,20 +205,18 @@ class STTNode(BaseNode[STTSession]):
             self._end_connect(connecting)
         return self._connected(connecting)
 
-    async def _resolve(self, address: tuple[Any, ...]) -> tuple[Any, ...]:
-        host, port = address[0], address[1]
-        if is_numeric(host):
+    async def _resolve(self, destination: Destination) -> Found:
+        if destination.numeric is not None:
             await trio.lowlevel.checkpoint()
-            return address
+            return destination.numeric
         try:
-            found = await trio.socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)
+            return await trio.socket.getaddrinfo(destination.host, destination.port, type=destination.kind)
         except OSError as error:
-            raise unresolved(host, error) from error
-        return self._pick(host, found)
+            raise unresolved(destination.host, error) from error
 
     def reconnecting(
         self,
-        peer_address: tuple[Any, ...],
+        peer_address: tuple[Any, ...] | str,
         peer_node_id: bytes | None = None,
         *,
         peer_key: bytes | None = None,

@@ -12,6 +12,7 @@ COMPILED = "stt-compiled"
 COMPILED_PYTHON = Path(__file__).parents[2] / ".venv-compiled/bin/python"
 MODULES = {
     "stt": "stt",
+    "stt-ws": "stt",
     "stt-trio": "stt",
     COMPILED: "stt",
     "aioquic": "quic",
@@ -21,7 +22,7 @@ MODULES = {
     "websockets": "ws",
 }
 """Which module speaks for a library."""
-NEEDS = {"stt": "stt_anyio", "stt-trio": "stt_trio", "tls": "ssl", "tls-streams": "ssl"}
+NEEDS = {"stt": "stt_anyio", "stt-ws": "stt_anyio", "stt-trio": "stt_trio", "tls": "ssl", "tls-streams": "ssl"}
 LOOPS = ("asyncio", "uvloop", "trio")
 
 

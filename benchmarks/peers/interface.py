@@ -12,6 +12,9 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol, Self
 
+CHUNK = bytes(256 * 1024)
+"""What one ``send`` of a transfer takes: the size that TLS and websockets are fastest with."""
+
 
 @dataclass(frozen=True)
 class Task:
@@ -67,7 +70,8 @@ async def nothing() -> None:
 class Channel:
     """One stream or connection, seen from the client.
 
-    The server's side of it depends on the task's kind. An ``echo`` comes back as it was sent. Of anything else the
+    The server's side of it depends on the task's kind. An ``echo`` comes back as it was sent. A ``download`` is the
+    task's share, in answer to anything. Of anything else the
     server counts what arrives until ``finish``, bytes or ``messages``, and then answers with the number in decimal.
     ``end`` reads on to the end of the server's half, where it has one.
     """

@@ -1,4 +1,5 @@
-"""STT through its public adapters: ``stt_anyio`` on asyncio, uvloop or trio, and, as ``stt-trio``, ``stt_trio``.
+"""STT through its public adapters: ``stt_anyio`` on asyncio, uvloop or trio, and, as ``stt-trio``, ``stt_trio``;
+``stt-ws`` is the first over WebSocket, without TLS.
 
 The task groups and timeouts around them are anyio's in either case, as in all of the benchmarks.
 """
@@ -7,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from typing import Any
 
 import anyio
 import trio
 
 import stt_trio
-from benchmarks.peers.interface import Channel, Connect, Session, Task
+from benchmarks.peers.interface import CHUNK, Channel, Connect, Session, Task
 from stt_anyio import ByteStream, MessageStream, STTNode, STTSession
 from stt_core.errors import SessionClosedError
 
@@ -37,6 +39,7 @@ def _node(name: bytes, task: Task) -> AnyNode:
         name,
         shared_seed=SEED,
         bind_address="127.0.0.1",
+        transport="websocket" if task.library == "stt-ws" else "udp",
         max_udp_payload=task.datagram or None,
         max_sessions=20_000,
         max_streams=max(128, 2 * task.streams),
@@ -50,6 +53,8 @@ async def serve(task: Task) -> AsyncIterator[int]:
     async with _node(b"server", task) as node, anyio.create_task_group() as tasks:
         if task.kind in ("handshake", "idle"):
             tasks.start_soon(_accept, node)
+        elif task.kind == "download":
+            tasks.start_soon(node.serve, partial(_send_share, task.share))
         else:
             tasks.start_soon(node.serve, _echo_streams if task.kind == "echo" else _count_streams)
         yield node.port
@@ -65,6 +70,14 @@ async def _echo_streams(session: AnySession) -> None:
     stream = await session.accept_stream()
     async for message in stream:
         await stream.send(message)
+
+
+async def _send_share(share: int, session: AnySession) -> None:
+    stream = await session.accept_stream()
+    await stream.receive()
+    for _ in range(share // len(CHUNK)):
+        await stream.send(CHUNK)
+    await stream.send_eof()
 
 
 async def _count_streams(session: AnySession) -> None:
@@ -97,7 +110,8 @@ async def client(task: Task, port: int) -> AsyncIterator[Connect]:
     async with _node(b"client", task) as node:
 
         async def connect() -> Session:
-            session = await node.connect(("127.0.0.1", port))
+            websocket = task.library == "stt-ws"
+            session = await node.connect(f"ws://127.0.0.1:{port}/" if websocket else ("127.0.0.1", port))
 
             async def open_channel() -> Channel:
                 stream = await session.open_stream_when_possible(mode=mode)
@@ -106,7 +120,8 @@ async def client(task: Task, port: int) -> AsyncIterator[Connect]:
                     async for _ in stream:
                         pass
 
-                return Channel(stream.send, stream.receive, stream.send_eof, end)
+                receive = partial(stream.receive, READ) if isinstance(stream, AnyByteStream) else stream.receive
+                return Channel(stream.send, receive, stream.send_eof, end)
 
             return Session(open_channel, session.close)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 from websockets.asyncio.client import connect as ws_connect
@@ -11,7 +12,7 @@ from websockets.asyncio.server import ServerConnection
 from websockets.asyncio.server import serve as ws_serve
 
 from benchmarks.certificates import HOST
-from benchmarks.peers.interface import Channel, Connect, Session, Task
+from benchmarks.peers.interface import CHUNK, Channel, Connect, Session, Task
 from benchmarks.peers.tls import client_context, server_context
 
 SETTINGS: dict[str, Any] = {"compression": None, "max_size": None, "write_limit": 1 << 20}
@@ -31,6 +32,13 @@ async def _count_bytes(connection: ServerConnection) -> None:
     await connection.send(str(count))
 
 
+async def _send_share(share: int, connection: ServerConnection) -> None:
+    await connection.recv()
+    for _ in range(share // len(CHUNK)):
+        await connection.send(CHUNK)
+    await connection.wait_closed()
+
+
 async def _count_messages(connection: ServerConnection) -> None:
     count = 0
     while await connection.recv() != END:
@@ -40,7 +48,8 @@ async def _count_messages(connection: ServerConnection) -> None:
 
 @asynccontextmanager
 async def serve(task: Task) -> AsyncIterator[int]:
-    handler = {"echo": _echo, "messages": _count_messages, "transfer": _count_bytes}[task.kind]
+    download = partial(_send_share, task.share)
+    handler = {"echo": _echo, "messages": _count_messages, "transfer": _count_bytes, "download": download}[task.kind]
     async with ws_serve(handler, "127.0.0.1", 0, ssl=server_context(task), **SETTINGS) as server:
         yield next(iter(server.sockets)).getsockname()[1]
 

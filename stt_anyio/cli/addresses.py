@@ -9,6 +9,8 @@ from threading import Thread
 from typing import Any
 
 from stt_anyio.cli.failure import Exit, Failure
+from stt_backends.websocket.url import is_url, parse_url
+from stt_core.errors import ConfigurationError
 
 Address = tuple[Any, ...]
 """As ``socket`` has it: ``(host, port)``, with two more items for IPv6."""
@@ -26,6 +28,19 @@ def parse_address(text: str) -> tuple[str, int]:
     if not bare or bracketed != (":" in bare) or not 0 < number < 65536:
         raise Failure(Exit.USAGE, f"the address is '{text}', expected HOST:PORT or [IPV6]:PORT, with a port 1 to 65535")
     return bare, number
+
+
+def parse_destination(text: str) -> tuple[str, int] | str:
+    """``HOST:PORT``, or a ``ws://`` or ``wss://`` URL, which is returned as it is.
+
+    :raises Failure: if it is none of these.
+    """
+    if not is_url(text):
+        return parse_address(text)
+    try:
+        return str(parse_url(text))
+    except ConfigurationError as error:
+        raise Failure(Exit.USAGE, str(error)) from error
 
 
 def spelled(host: str, port: int) -> str:

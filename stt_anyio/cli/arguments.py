@@ -14,6 +14,7 @@ from stt_anyio.cli.demo import demo
 from stt_anyio.cli.dht import ACTIONS, dht
 from stt_anyio.cli.failure import Exit, Failure
 from stt_anyio.cli.output import emit
+from stt_backends.adapter.building import TRANSPORTS
 
 MAX_DEMO = 1024 * 1024
 """MiB: a TiB."""
@@ -119,7 +120,9 @@ def _parser() -> argparse.ArgumentParser:
 
     sender = commands.add_parser("send", parents=[common], help="send files to a receiver")
     sender.add_argument("files", type=_path, nargs="+", metavar="FILE")
-    sender.add_argument("address", metavar="HOST:PORT", help="of the receiver; an IPv6 address in [brackets]")
+    sender.add_argument(
+        "address", metavar="HOST:PORT", help="of the receiver (an IPv6 address in [brackets]), or its ws:// URL"
+    )
     sender.add_argument(
         "--timeout",
         type=_seconds,
@@ -136,7 +139,10 @@ def _parser() -> argparse.ArgumentParser:
     receiver.add_argument(
         "--bind", type=_host, default="0.0.0.0", metavar="ADDR", help="address to listen on (default all of IPv4)"
     )
-    receiver.add_argument("--port", type=_port, default=0, help="UDP port to listen on (default any free one)")
+    receiver.add_argument("--port", type=_port, default=0, help="port to listen on (default any free one)")
+    receiver.add_argument(
+        "--transport", choices=TRANSPORTS, default="udp", help="what to listen by (default udp); both share the port"
+    )
     receiver.add_argument("--once", action="store_true", help="exit after one session")
     receiver.set_defaults(run=receive)
 

@@ -26,7 +26,7 @@ from stt_anyio import (
     STTNode,
     STTSession,
 )
-from stt_anyio.cli.addresses import Address, parse_address, resolve, spelled
+from stt_anyio.cli.addresses import Address, parse_destination, resolve, spelled
 from stt_anyio.cli.disk import Source
 from stt_anyio.cli.failure import Exit, Failure, failure_of
 from stt_anyio.cli.interrupts import signals
@@ -66,8 +66,8 @@ async def _node(seed: bytes, **settings: Any) -> AsyncIterator[STTNode]:
 
 
 @asynccontextmanager
-async def _connected(seed: bytes, addresses: Sequence[Address], timeout: float) -> AsyncIterator[STTSession]:
-    """A session with the first of ``addresses`` where anybody answers, closed at the end.
+async def _connected(seed: bytes, addresses: Sequence[Address | str], timeout: float) -> AsyncIterator[STTSession]:
+    """A session with the first of ``addresses``, or URLs, where anybody answers, closed at the end.
 
     :raises Failure: or ``STTError``: what was wrong with the first, if nobody does.
     """
@@ -80,7 +80,8 @@ async def _connected(seed: bytes, addresses: Sequence[Address], timeout: float) 
                 )
                 session = await node.connect(address, timeout=timeout)
             except (ConnectionRefusedError, ConnectionTimeoutError) as error:
-                failures.append(Failure(Exit.UNREACHABLE, f"can't reach {spelled(*address[:2])}: {error}"))
+                where = address if isinstance(address, str) else spelled(*address[:2])
+                failures.append(Failure(Exit.UNREACHABLE, f"can't reach {where}: {error}"))
                 failures[-1].__cause__ = error
                 continue
             except Failure as failure:
@@ -109,13 +110,13 @@ async def _candid(session: STTSession) -> AsyncIterator[None]:
 
 def send(arguments: argparse.Namespace, summary: Summary) -> None:
     """``stt send``: every file in turn over one session; each counts only when the receiver has stored it."""
-    host, port = parse_address(arguments.address)
+    where = parse_destination(arguments.address)
     names: list[str] = arguments.files
     try:
         paths = _sendable(names, summary)
         if paths:
             seed = shared_seed()
-            addresses = resolve(host, port)
+            addresses: Sequence[Address | str] = [where] if isinstance(where, str) else resolve(*where)
             signals.run(lambda: send_files(seed, addresses, paths, arguments.timeout, summary, quiet=arguments.json))
     finally:
         summary.failed = len(names) - summary.files
@@ -146,7 +147,13 @@ def _check_name(path: Path, others: Mapping[str, Path]) -> None:
 
 
 async def send_files(
-    seed: bytes, addresses: Sequence[Address], paths: Sequence[Path], timeout: float, summary: Summary, *, quiet: bool
+    seed: bytes,
+    addresses: Sequence[Address | str],
+    paths: Sequence[Path],
+    timeout: float,
+    summary: Summary,
+    *,
+    quiet: bool,
 ) -> None:
     """Connect, send what can be sent, close.
 
@@ -177,12 +184,13 @@ def receive(arguments: argparse.Namespace, summary: Summary) -> None:
         raise Failure(Exit.USAGE, f"can't write to {directory}")
     inbox = _Inbox(Path(directory), summary, quiet=arguments.json)
     seed = shared_seed()
-    signals.run(lambda: _listen(seed, arguments.bind, arguments.port, inbox, once=arguments.once))
+    host, port, transport = arguments.bind, arguments.port, arguments.transport
+    signals.run(lambda: _listen(seed, host, port, transport, inbox, once=arguments.once))
 
 
-async def _listen(seed: bytes, host: str, port: int, inbox: _Inbox, *, once: bool) -> None:
+async def _listen(seed: bytes, host: str, port: int, transport: str, inbox: _Inbox, *, once: bool) -> None:
     limit = {"max_sessions": 1} if once else {}
-    async with _node(seed, bind_address=host, port=port, **limit) as node:
+    async with _node(seed, bind_address=host, port=port, transport=transport, **limit) as node:
         node.on_session_closed(
             lambda session_id, reason: None if session_id else say("refused a peer that holds another seed")
         )

@@ -30,6 +30,7 @@ class Summary:
         self._begun = 0.0
         self._sessions = 0
         self._statistics: SessionStatistics | None = None
+        self._transport = "udp"
 
     def begin(self) -> None:
         """A session is there; the clock runs while any is."""
@@ -43,6 +44,7 @@ class Summary:
         if not self._sessions:
             self._seconds += time.monotonic() - self._begun
         self._statistics = session.statistics()
+        self._transport = session.path.transport
 
     def add(self, size: int) -> None:
         """One more file is across."""
@@ -87,7 +89,7 @@ class Summary:
             "failed": self.failed,
             "seconds": round(self._seconds, 6),
             "mb_s": round(self.rate, 3),
-            "transport": "udp",
+            "transport": self._transport,
             "loss": round(statistics.loss, 6) if statistics else None,
             "rtt_ms": round(statistics.rtt * 1000, 3) if statistics else None,
         }

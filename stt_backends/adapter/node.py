@@ -6,19 +6,22 @@ them by events. A crashing callback or handler is logged and ends nothing but it
 
 from __future__ import annotations
 
-import ipaddress
 import logging
 import os
 import socket
+import ssl
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Hashable, Iterable
 from dataclasses import replace
+from functools import partial
 from typing import Any, ClassVar, Generic, TypeVar
 
+from stt_backends.absent import AbsentSocket
 from stt_backends.adapter.broadcast import Broadcast, SlowPolicy
 from stt_backends.adapter.building import NodeSettings, build_driver
 from stt_backends.adapter.callbacks import BaseCallbacks, ClosedCallback
+from stt_backends.adapter.connecting import Connecting, Destination, Found, destination_of
 from stt_backends.adapter.errors import ErrorFamily
 from stt_backends.adapter.parking import ParkingLot
 from stt_backends.adapter.pump import Pump
@@ -26,7 +29,8 @@ from stt_backends.adapter.session import OF_STREAMS, BaseSession
 from stt_backends.adapter.stream import as_message
 from stt_backends.driver import Driver
 from stt_backends.udp import UdpSocket
-from stt_core.config import MAX_DATAGRAM
+from stt_backends.websocket.link import Link, Target
+from stt_core.config import MAX_DATAGRAM, check_seconds
 from stt_core.endpoint import Endpoint
 from stt_core.errors import (
     AuthenticationError,
@@ -65,37 +69,13 @@ CALLBACK_PATIENCE = 1.0
 SessionT = TypeVar("SessionT", bound=BaseSession[Any, Any])
 
 
-class Connecting(Generic[SessionT]):
-    """A ``connect`` under way: one of ``session`` and ``failure`` is there once ``done``."""
-
-    __slots__ = ("failure", "key", "news", "session")
-
-    def __init__(self, key: SessionKey, news: ParkingLot) -> None:
-        self.key = key
-        self.news = news
-        self.session: SessionT | None = None
-        self.failure: STTError | None = None
-
-    @property
-    def done(self) -> bool:
-        """Whether there is nothing more to wait for."""
-        return self.session is not None or self.failure is not None
-
-    def succeed(self, session: SessionT) -> None:
-        """The session was made."""
-        if not self.done:
-            self.session = session
-            self.news.wake_all()
-
-    def fail(self, error: STTError) -> None:
-        """It wasn't and won't be."""
-        if not self.done:
-            self.failure = error
-            self.news.wake_all()
-
-
 class BaseNode(ABC, Generic[SessionT]):
-    """A node that connects to others and is connected to, over one UDP socket.
+    """A node that connects to others and is connected to, by UDP, WebSocket, or both.
+
+    ``transport`` says where it listens: ``"udp"``, ``"websocket"`` or ``"both"``, at the same port number. Any node can
+    connect to a URL. ``ssl_context`` makes a server of ``wss``, at ``websocket_path``; ``allowed_origins`` are the
+    pages that browsers may connect from, such as ``"https://example.org"`` (None: all). ``proxy`` is the URL of an HTTP
+    proxy for connections to URLs, ``http://user:password@host:port``.
 
     Lead with ``async with STTNode(...) as node``; ``start`` and ``stop`` work outside of one too. Settings not listed
     in the signature's first lines are :class:`~stt_core.config.EndpointConfig`'s and in its units.
@@ -115,6 +95,10 @@ class BaseNode(ABC, Generic[SessionT]):
         node_seed: bytes | None = None,
         transport: str = "udp",
         bind_address: str = "0.0.0.0",
+        ssl_context: ssl.SSLContext | None = None,
+        websocket_path: str = "/",
+        allowed_origins: Collection[str] | None = None,
+        proxy: str | None = None,
         reuse_port: bool = False,
         recv_buffer_size: int | None = None,
         send_buffer_size: int | None = None,
@@ -133,6 +117,10 @@ class BaseNode(ABC, Generic[SessionT]):
             reuse_port=reuse_port,
             recv_buffer_size=recv_buffer_size,
             send_buffer_size=send_buffer_size,
+            ssl_context=ssl_context,
+            websocket_path=websocket_path,
+            allowed_origins=allowed_origins,
+            proxy=proxy,
             shared_seed=shared_seed,
             tickets=tickets,
             endpoint={
@@ -149,15 +137,17 @@ class BaseNode(ABC, Generic[SessionT]):
                 **settings,
             },
         )
+        self._begin_unstarted()
+
+    def _begin_unstarted(self) -> None:
         self._driver: Driver | None = None
-        self._socket: UdpSocket | None = None
+        self._socket: UdpSocket | AbsentSocket | None = None
         self._pump: Pump | None = None
-        self._stopping = False
-        self._hurried = False
-        self._stopped = False
+        self._stopping = self._hurried = self._stopped = False
         self._crash: BaseException | None = None
         self._sessions: dict[SessionKey, SessionT] = {}
         self._connecting: dict[SessionKey, Connecting[SessionT]] = {}
+        self._opening: set[Connecting[SessionT]] = set()  # those whose connection isn't open yet
         self._accepted: deque[SessionT] = deque()
         self._news: ParkingLot | None = None
         """Of sessions that arrive and of the end; there from the start on."""
@@ -204,7 +194,7 @@ class BaseNode(ABC, Generic[SessionT]):
             self._news = self.make_parking_lot()
             self._pump = self._launch(driver)
         except BaseException:
-            driver.socket.close()
+            driver.close()
             raise
         self._driver, self._socket = driver, driver.socket
 
@@ -236,6 +226,7 @@ class BaseNode(ABC, Generic[SessionT]):
         self._stopping = True
         driver, sock = self._started()
         sock.close()
+        driver.hub.close(driver.clock())
         try:
             driver.endpoint.abandon("the node was stopped")
             while (event := driver.endpoint.next_event()) is not None:
@@ -253,7 +244,7 @@ class BaseNode(ABC, Generic[SessionT]):
 
     def _is_finished(self) -> bool:
         """Whether nothing is left to be moved: asked after each turn."""
-        return self._stopping and (self._hurried or (self._driver is not None and self._driver.endpoint.idle))
+        return self._stopping and (self._hurried or (self._driver is not None and self._driver.idle))
 
     def kick(self) -> None:
         """Let what a command has queued leave: at once, or with what follows at its heels."""
@@ -269,7 +260,7 @@ class BaseNode(ABC, Generic[SessionT]):
         if self._news is not None:
             self._news.wake_all()
 
-    def _started(self) -> tuple[Driver, UdpSocket]:
+    def _started(self) -> tuple[Driver, UdpSocket | AbsentSocket]:
         if self._driver is None or self._socket is None:
             raise StateError("the node isn't started")
         return self._driver, self._socket
@@ -288,7 +279,7 @@ class BaseNode(ABC, Generic[SessionT]):
 
     @property
     def port(self) -> int:
-        """The UDP port bound, also where 0 asked for any.
+        """The port bound, also where 0 asked for any; UDP's and WebSocket's are the same.
 
         :raises StateError: before the node is started.
         """
@@ -317,53 +308,95 @@ class BaseNode(ABC, Generic[SessionT]):
 
     # --- connecting
 
+    def _destination(self, address: object, ssl_context: ssl.SSLContext | None, proxy: str | None) -> Destination:
+        """Where to connect to; what is not said of a proxy, the node's settings say."""
+        self._started()
+        return destination_of(address, ssl_context, self._settings.proxy if proxy is None else proxy)
+
     def _begin_connect(
-        self, address: tuple[Any, ...], peer_node_id: bytes | None, peer_key: bytes | None, timeout: float | None
+        self,
+        destination: Destination,
+        found: Found,
+        peer_node_id: bytes | None,
+        peer_key: bytes | None,
+        timeout: float | None,
     ) -> Connecting[SessionT]:
-        """Ask for a session with the node at the numeric ``address``; :meth:`_end_connect` must follow."""
-        driver, sock = self._started()
-        address = sock.canonical(address)
-        if self._stopping:
-            raise StateError("the node is stopped") from self._crash
-        with self.errors.translated:
-            key = driver.endpoint.connect(
-                address, now=driver.clock(), peer_node_id=peer_node_id, peer_key=peer_key, timeout=timeout
-            )
-        return self._await_connected(key)
+        """Ask for a session with the node at one of the addresses found; :meth:`_end_connect` must follow."""
+        driver, _ = self._started()
+        begin = partial(driver.endpoint.connect, peer_node_id=peer_node_id, peer_key=peer_key)
+        return self._begin(begin, destination, found, timeout)
 
     def _begin_resume(
         self,
         token: bytes | None,
-        address: tuple[Any, ...],
-        transport: str,
+        destination: Destination,
+        found: Found,
         peer_node_id: bytes | None,
         peer_key: bytes | None,
         timeout: float | None,
         *,
         takeover: bool,
     ) -> Connecting[SessionT]:
-        """Ask the node at the numeric ``address`` to go on; :meth:`_end_connect` must follow."""
+        """Ask the node at one of the addresses found to go on; :meth:`_end_connect` must follow."""
+        driver, _ = self._started()
+        resume = driver.endpoint.resume
+        begin = partial(resume, token, peer_node_id=peer_node_id, peer_key=peer_key, takeover=takeover)
+        return self._begin(begin, destination, found, timeout)
+
+    def _begin(
+        self, begin: Callable[..., SessionKey], destination: Destination, found: Found, timeout: float | None
+    ) -> Connecting[SessionT]:
         driver, sock = self._started()
-        if transport != "udp":
-            raise ConfigurationError(f"transport is {transport!r}, expected 'udp': this version speaks nothing else")
+        address = () if destination.url else sock.canonical(self._pick(destination.host, found))
         if self._stopping:
             raise StateError("the node is stopped") from self._crash
-        with self.errors.translated:
-            key = driver.endpoint.resume(
-                token,
-                sock.canonical(address),
-                now=driver.clock(),
-                peer_node_id=peer_node_id,
-                peer_key=peer_key,
-                timeout=timeout,
-                takeover=takeover,
-            )
-        return self._await_connected(key)
-
-    def _await_connected(self, key: SessionKey) -> Connecting[SessionT]:
-        connecting = self._connecting[key] = Connecting(key, self.make_parking_lot())
-        self.kick()
+        connecting: Connecting[SessionT] = Connecting(self.make_parking_lot(), begin)
+        if destination.url is None:
+            self._begin_handshake(connecting, address, "udp", timeout)
+        else:
+            seconds = driver.endpoint.config.handshake_timeout if timeout is None else timeout
+            check_seconds("timeout", seconds)
+            self._opening.add(connecting)
+            self._open_link(connecting, destination.targets(found), driver.clock() + seconds)
         return connecting
+
+    def _begin_handshake(
+        self, connecting: Connecting[SessionT], address: Hashable, transport: str, timeout: float | None
+    ) -> None:
+        driver, _ = self._started()
+        now = driver.clock()
+        with self.errors.translated:
+            key = connecting.begin(address, now=now, transport=transport, timeout=timeout)
+        connecting.key = key
+        self._connecting[key] = connecting
+        self.kick()
+
+    def _open_link(self, connecting: Connecting[SessionT], targets: list[Target], deadline: float) -> None:
+        """Open a connection to the first of ``targets`` that answers, then begin the handshake on it."""
+        driver, _ = self._started()
+
+        def on_settled(link: Link) -> None:
+            if connecting.done or self._stopping:
+                return
+            if link.failure is None:
+                self._opening.discard(connecting)
+                self._begin_over(connecting, link, deadline - driver.clock())
+            elif len(targets) > 1 and deadline > driver.clock():
+                self._open_link(connecting, targets[1:], deadline)
+            else:
+                connecting.fail(link.failure)
+
+        link = driver.hub.connect(targets[0], deadline, on_settled)
+        if not link.over:  # else the next one is being opened already
+            connecting.link = link
+        self._wake_pump()
+
+    def _begin_over(self, connecting: Connecting[SessionT], link: Link, timeout: float) -> None:
+        try:
+            self._begin_handshake(connecting, link.path.address, "websocket", max(timeout, 0.001))
+        except STTError as error:
+            connecting.fail(error)
+            self._started()[0].hub.abandon(link)
 
     def _give_up(self, connecting: Connecting[SessionT]) -> None:
         """Nobody wants this session any more, whether or not it has been made in the meantime. One that was there
@@ -371,12 +404,17 @@ class BaseNode(ABC, Generic[SessionT]):
         if connecting.session is not None:
             if connecting.session.core.key == connecting.key:
                 connecting.session.core.close()
-        elif connecting.failure is None:
+        elif connecting.failure is None and connecting.key is not None:
             self.endpoint.session(connecting.key).close()
+        elif connecting.link is not None:
+            self._opening.discard(connecting)
+            self._started()[0].hub.abandon(connecting.link)
         self.kick()
 
     def _end_connect(self, connecting: Connecting[SessionT]) -> None:
-        del self._connecting[connecting.key]
+        self._opening.discard(connecting)
+        if connecting.key is not None:
+            del self._connecting[connecting.key]
 
     def _connected(self, connecting: Connecting[SessionT]) -> SessionT:
         """What a ``connect`` that is done returns or raises."""
@@ -385,10 +423,10 @@ class BaseNode(ABC, Generic[SessionT]):
         return connecting.session
 
     def _fail_connecting(self) -> None:
-        for connecting in self._connecting.values():
+        for connecting in [*self._connecting.values(), *self._opening]:
             connecting.fail(SessionClosedError("the node was stopped"))
 
-    def _pick(self, host: str, found: Iterable[tuple[int, int, int, str, tuple[Any, ...]]]) -> tuple[Any, ...]:
+    def _pick(self, host: str, found: Found) -> tuple[Any, ...]:
         """Of what a host's name resolved to, the address this node's socket reaches best."""
         prefer = socket.AF_INET6 if ":" in self.bind_address else socket.AF_INET
         addresses = [(family, tuple(address)) for family, _, _, _, address in found]
@@ -501,32 +539,6 @@ class BaseNode(ABC, Generic[SessionT]):
             self._accepted = deque(waiting for waiting in self._accepted if waiting.alive)
         self._accepted.append(session)
         self._wake()
-
-
-def checked_address(address: object) -> tuple[Any, ...]:
-    """``address``, if it looks like one.
-
-    :raises ConfigurationError: if it doesn't.
-    """
-    if isinstance(address, tuple | list) and len(address) in (2, 4):
-        host, port, *_ = address
-        if isinstance(host, str) and isinstance(port, int):
-            return tuple(address)
-    raise ConfigurationError(f"peer_address is {address!r}, expected (host, port): a string and a number")
-
-
-def is_numeric(host: str) -> bool:
-    """Whether ``host`` is an address already, and no name."""
-    try:
-        ipaddress.ip_address(host.partition("%")[0])
-    except ValueError:
-        return False
-    return True
-
-
-def unresolved(host: str, error: OSError) -> ConnectError:
-    """What ``connect`` raises where ``host`` is a name that nobody knows."""
-    return ConnectError(f"can't resolve {host!r}: {error.strerror or error}")
 
 
 def _is_the_peers_doing(error: BaseException) -> bool:

@@ -10,16 +10,23 @@ from collections.abc import Awaitable, Callable
 from math import inf
 from typing import Protocol
 
+from stt_backends.absent import AbsentSocket
 from stt_backends.adapter.parking import ParkingLot
 from stt_backends.udp import UdpSocket
+from stt_backends.websocket.hub import Hub, Source
 
 
 class Drivable(Protocol):
     """What a pump drives: a :class:`~stt_backends.driver.Driver`, or that of a DHT node."""
 
     @property
-    def socket(self) -> UdpSocket:
+    def socket(self) -> UdpSocket | AbsentSocket:
         """What to wait for."""
+        ...
+
+    @property
+    def hub(self) -> Hub | None:
+        """Other sources to wait for, if there may be any."""
         ...
 
     @property
@@ -38,6 +45,10 @@ class Drivable(Protocol):
 
     def turn(self) -> None:
         """Read, act on timers, deliver events, send."""
+        ...
+
+    def turn_of(self, source: Source, writable: bool = False) -> None:
+        """One of the hub's sources is readable, or ``writable``."""
         ...
 
     def submit(self) -> bool:
@@ -75,8 +86,25 @@ class Scope(Protocol):
         ...
 
 
+class Watch:
+    """One source that tasks wait for: one until it is readable, another now and then until it is writable."""
+
+    __slots__ = ("changed", "scopes", "source", "writing")
+
+    def __init__(self, source: Source, changed: ParkingLot) -> None:
+        self.source = source
+        self.changed = changed
+        """News that it wants to read again."""
+        self.scopes: list[Scope] = []
+        """Those its tasks wait in."""
+        self.writing = False
+
+
 class TaskPump:
-    """A pump of two tasks: one waits for the socket, the other for commands in quick succession.
+    """A pump of two tasks: one waits for the socket, the other for commands in quick succession. Each WebSocket
+    connection, and their listener, has a task of its own, and one more while it has something to send and can't.
+
+    An adapter supplies the waits: ``_read_all(watch)`` and ``_write_all(watch)``, begun by :meth:`_begin`.
 
     :param driver: what is driven.
     :param finished: asked after each turn whether it was the last.
@@ -95,6 +123,71 @@ class TaskPump:
         self._due = inf
         self._woken = False
         self._failure: Exception | None = None
+        self._watches: dict[Source, Watch] = {}
+
+    # --- what the adapter supplies
+
+    def _begin(self, watch: Watch, *, writing: bool) -> None:
+        """Begin a task that waits until ``watch.source`` is readable, or writable, over and over."""
+        raise AssertionError("an adapter overrides this")
+
+    def _make_lot(self) -> ParkingLot:
+        """A new one."""
+        raise AssertionError("an adapter overrides this")
+
+    def _notify_closing(self, source: Source) -> None:
+        """A source's descriptor is closed next."""
+        raise AssertionError("an adapter overrides this")
+
+    # --- for the tasks that wait for a source: a watcher, as the hub knows it
+
+    def watch(self, source: Source) -> None:
+        """See :class:`~stt_backends.websocket.hub.Watcher`."""
+        watch = self._watches[source] = Watch(source, self._make_lot())
+        self._begin(watch, writing=False)
+        self.adjust(source)
+
+    def adjust(self, source: Source) -> None:
+        """See :class:`~stt_backends.websocket.hub.Watcher`."""
+        watch = self._watches.get(source)
+        if watch is None:
+            return
+        if source.wants_read:
+            watch.changed.wake_all()
+        if source.wants_write and not watch.writing:
+            watch.writing = True
+            self._begin(watch, writing=True)
+
+    def unwatch(self, source: Source) -> None:
+        """See :class:`~stt_backends.websocket.hub.Watcher`."""
+        watch = self._watches.pop(source, None)
+        if watch is not None:
+            for scope in watch.scopes:
+                scope.cancel()
+            self._notify_closing(source)
+
+    def _is_watched(self, watch: Watch) -> bool:
+        """Whether to go on waiting: its descriptor is still there."""
+        return self._watches.get(watch.source) is watch
+
+    def _turn_of(self, source: Source, *, writable: bool = False) -> None:
+        """It is readable, or writable."""
+        if self._failure is None and source in self._watches:
+            self._guard(self._driver.turn_of, source, writable=writable)
+            self._after_sending()
+
+    def _watch_all(self) -> None:
+        hub = self._driver.hub
+        if hub is not None:
+            hub.watcher = self
+            for source in hub.sources:
+                self.watch(source)
+
+    def _unwatch_all(self) -> None:
+        if self._driver.hub is not None:
+            self._driver.hub.watcher = None
+        for source in list(self._watches):
+            self.unwatch(source)
 
     # --- for the task that waits for the socket
 
@@ -141,10 +234,10 @@ class TaskPump:
         else:
             self._plan()
 
-    def _guard(self, step: Callable[[], bool | None]) -> bool | None:
+    def _guard(self, step: Callable[..., bool | None], *args: Source, **options: bool) -> bool | None:
         """Take a step; a failure ends the node, not whoever's call led to it."""
         try:
-            return step()
+            return step(*args, **options)
         except Exception as error:  # noqa: BLE001 - it comes out of run()
             self._failure = error
             self.wake()

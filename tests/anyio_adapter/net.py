@@ -53,7 +53,7 @@ class Cable:
     def __init__(self, node: STTNode) -> None:
         driver = node._driver
         assert driver is not None
-        self._socket: UdpSocket = driver.socket
+        self._socket = cast(UdpSocket, driver.socket)
         self.cut = False
         self.too_big: list[Any] = []
         self.answers: int | None = None

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import cast
 
 import anyio
 import pytest
@@ -11,6 +12,8 @@ from stt_anyio.pump import AnyioPump, AsyncioPump, pump_for
 from stt_backends.adapter.pump import Pump
 from stt_backends.driver import Driver
 from stt_backends.udp import UdpSocket
+from stt_backends.websocket.hub import Hub
+from stt_core.endpoint import Endpoint
 from tests.anyio_adapter.net import LIMIT, two_sessions
 
 pytestmark = pytest.mark.anyio
@@ -29,6 +32,7 @@ class FakeDriver(Driver):
 
     def __init__(self, sock: UdpSocket) -> None:
         self.socket = sock
+        self.hub = Hub(cast(Endpoint, None))  # with no connections
         self.turns = 0
         self.submitted: list[bool] = []
         self.settled = 0

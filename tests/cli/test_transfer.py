@@ -44,6 +44,18 @@ def test_a_file_arrives_whole(tmp_path: Path, inbox: Path, size: int) -> None:
         assert {"seconds", "mb_s", "loss", "rtt_ms"} <= record.keys()
 
 
+def test_a_file_arrives_whole_over_websocket_and_by_either_way_at_one_port(tmp_path: Path, inbox: Path) -> None:
+    for number, (transport, scheme) in enumerate((("websocket", "ws://"), ("both", "ws://"), ("both", ""))):
+        source = make_file(tmp_path, f"picture-{number}.raw", 3 * MIB + 17)
+        with receiving(inbox, "--transport", transport) as receiver:
+            sender = stt("send", str(source), scheme + receiver.address, "--json")
+            code, stdout, _ = receiver.finish()
+        assert (sender.returncode, code) == (0, 0), sender.stderr
+        assert last_json(sender.stdout)["transport"] == last_json(stdout)["transport"]
+        assert last_json(stdout)["transport"] == ("websocket" if scheme else "udp")
+        assert (inbox / source.name).read_bytes() == source.read_bytes()
+
+
 def test_several_files_go_in_one_session(tmp_path: Path, inbox: Path) -> None:
     sources = [make_file(tmp_path, f"part-{number}", number * 100_000) for number in range(5)]
     with receiving(inbox) as receiver:

@@ -30,6 +30,7 @@ from typing import Any, NamedTuple, Self
 import anyio
 
 from stt_anyio import ByteStream, STTNode, STTSession
+from stt_backends.udp import UdpSocket
 from stt_backends.udp_address import Address
 from tests.netns.network import ROUTER_A4, Network, Place
 from tests.support.relay import RelayProcess
@@ -97,6 +98,7 @@ def tell(node: STTNode, session: STTSession, sha256: str = "") -> None:
     assert node._socket is not None
     marks = channel.acks._marks
     ecn = channel.recovery.ecn
+    assert isinstance(node._socket, UdpSocket)
     say(
         sha256=sha256,
         seconds=time.monotonic(),

@@ -1,0 +1,153 @@
+"""A ``connect`` under way: where it goes, and what has become of it. For a URL there is a connection to open first.
+
+Rule: whoever connects waits for one thing, :attr:`Connecting.news`, and for as long as ``timeout`` says, whatever lies
+between: other addresses of the same name, a proxy, TLS, the upgrade, the handshake.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+import ssl
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from stt_backends.adapter.parking import ParkingLot
+from stt_backends.udp_address import resolve_numeric
+from stt_backends.websocket.link import Link, Target
+from stt_backends.websocket.tls import default_context
+from stt_backends.websocket.url import ProxyUrl, WebSocketUrl, bracketed, is_url, parse_proxy, parse_url
+from stt_core.errors import ConfigurationError, ConnectError, STTError
+from stt_core.types import SessionKey
+
+SessionT = TypeVar("SessionT")
+
+Found = Sequence[tuple[int, int, int, str, tuple[Any, ...]]]
+"""What ``getaddrinfo`` finds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """Where a ``connect`` goes: ``host`` may be a name. ``numeric`` is what is found of it where it isn't.
+
+    ``url`` is None for UDP. ``tls`` is the context for ``wss``.
+    """
+
+    host: str
+    port: int
+    numeric: Found | None
+    url: WebSocketUrl | None = None
+    proxy: ProxyUrl | None = None
+    tls: ssl.SSLContext | None = None
+
+    @property
+    def kind(self) -> int:
+        """The socket type to ask ``getaddrinfo`` for."""
+        return socket.SOCK_DGRAM if self.url is None else socket.SOCK_STREAM
+
+    def targets(self, found: Found) -> list[Target]:
+        """What to try, in this order, to open a WebSocket."""
+        assert self.url is not None
+        return [Target(self.url, family, tuple(address), self.proxy, self.tls) for family, _, _, _, address in found]
+
+
+def destination_of(address: object, ssl_context: ssl.SSLContext | None, proxy: str | None) -> Destination:
+    """What ``address`` means: ``(host, port)`` for UDP, or a WebSocket's URL.
+
+    :param ssl_context: for ``wss``; None is the system's authorities.
+    :param proxy: the URL of an HTTP proxy, for either kind of URL.
+    :raises ConfigurationError: if it means nothing.
+    """
+    if not isinstance(address, str):
+        host, port, *_ = whole = checked_address(address)
+        if ssl_context is not None:
+            raise ConfigurationError(f"ssl_context is for wss:// URLs, and the address is {address!r}")
+        return Destination(host, port, [(0, 0, 0, "", whole)] if is_numeric(host) else None)
+    if not is_url(address):
+        raise ConfigurationError(f"peer_address is {address!r}, expected (host, port), or a ws:// or wss:// URL")
+    url = parse_url(address)
+    if ssl_context is not None and not url.secure:
+        raise ConfigurationError(f"ssl_context is for wss:// URLs, and the address is {address!r}")
+    through = None if proxy is None else parse_proxy(proxy)
+    host, port = (url.host, url.port) if through is None else (through.host, through.port)
+    tls = (default_context() if ssl_context is None else ssl_context) if url.secure else None
+    numeric: Found | None = None
+    if is_numeric(host):
+        family, raw = resolve_numeric("the address", host, port)
+        numeric = [(family, 0, 0, "", raw)]
+    return Destination(host, port, numeric, url, through, tls)
+
+
+def address_for(address: tuple[Any, ...] | str, transport: str) -> tuple[Any, ...] | str:
+    """``address`` for use by ``transport``: ``(host, port)`` stands for a URL where that is WebSocket.
+
+    :raises ConfigurationError: if the two don't go together.
+    """
+    if transport not in ("udp", "websocket"):
+        raise ConfigurationError(f"transport is {transport!r}, expected 'udp' or 'websocket'")
+    if transport == "udp" or isinstance(address, str):
+        return address
+    host, port, *_ = checked_address(address)
+    return f"ws://{bracketed(host)}:{port}/"
+
+
+class Connecting(Generic[SessionT]):
+    """One of ``session`` and ``failure`` is there once ``done``.
+
+    ``key`` names the session in the core, once its handshake has begun; until then ``link`` is what is being opened.
+    """
+
+    __slots__ = ("begin", "failure", "key", "link", "news", "session")
+
+    def __init__(self, news: ParkingLot, begin: Callable[..., SessionKey]) -> None:
+        self.news = news
+        self.begin = begin
+        """What begins the handshake, once it is known on which path: the endpoint's ``connect`` or ``resume``."""
+        self.key: SessionKey | None = None
+        self.link: Link | None = None
+        self.session: SessionT | None = None
+        self.failure: STTError | None = None
+
+    @property
+    def done(self) -> bool:
+        """Whether there is nothing more to wait for."""
+        return self.session is not None or self.failure is not None
+
+    def succeed(self, session: SessionT) -> None:
+        """The session was made."""
+        if not self.done:
+            self.session = session
+            self.news.wake_all()
+
+    def fail(self, error: STTError) -> None:
+        """It wasn't and won't be."""
+        if not self.done:
+            self.failure = error
+            self.news.wake_all()
+
+
+def checked_address(address: object) -> tuple[Any, ...]:
+    """``address``, if it looks like one.
+
+    :raises ConfigurationError: if it doesn't.
+    """
+    if isinstance(address, tuple | list) and len(address) in (2, 4):
+        host, port, *_ = address
+        if isinstance(host, str) and isinstance(port, int):
+            return tuple(address)
+    raise ConfigurationError(f"peer_address is {address!r}, expected (host, port): a string and a number")
+
+
+def is_numeric(host: str) -> bool:
+    """Whether ``host`` is an address already, and no name."""
+    try:
+        ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return False
+    return True
+
+
+def unresolved(host: str, error: OSError) -> ConnectError:
+    """What ``connect`` raises where ``host`` is a name that nobody knows."""
+    return ConnectError(f"can't resolve {host!r}: {error.strerror or error}")
