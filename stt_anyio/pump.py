@@ -46,6 +46,7 @@ class AsyncioPump:
         self._timer_at = 0.0
         self._writing = False
         self._woken = False
+        self._troubles = 0
         self._watches: dict[Source, _Watch] = {}
         if self._descriptor >= 0:
             self._loop.add_reader(self._descriptor, self._turn)
@@ -158,6 +159,14 @@ class AsyncioPump:
         if self._finished():
             self._end.set_result(None)
             return
+        if driver.socket.troubles != self._troubles:
+            # libuv, and so uvloop, drops a socket that has an error to report: without this, one refusal by ICMP left
+            # the node deaf until its next timer.
+            self._troubles = driver.socket.troubles
+            self._loop.remove_reader(self._descriptor)
+            self._loop.remove_writer(self._descriptor)
+            self._writing = False
+            self._loop.add_reader(self._descriptor, self._turn)
         if driver.blocked != self._writing:
             self._writing = driver.blocked
             if self._writing:

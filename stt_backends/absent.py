@@ -18,6 +18,7 @@ class AbsentSocket:
     dont_fragment = True
     holding = drained = False
     reads = 0
+    troubles = 0
 
     def __init__(self, address: Address) -> None:
         self.address = address

@@ -120,6 +120,7 @@ class UdpSocket:
         "receive_buffer",
         "send_buffer",
         "too_big",
+        "troubles",
     )
 
     def __init__(
@@ -158,6 +159,8 @@ class UdpSocket:
         needs that (RFC 9000 section 14)."""
         self._ecn = 0
         self._errors_pending = False
+        self.troubles = 0
+        """How often the system had an error to report: some event loops stop watching a socket then."""
         self._deaf = False
         self._refused: list[Address] = []
         self._report_errors = report_errors and _enable_error_queue(sock)
@@ -315,6 +318,7 @@ class UdpSocket:
             except OSError:
                 # Perhaps the news of an earlier datagram; the careful way tries again, and judges.
                 self._errors_pending = True
+                self.troubles += 1
         return self._send_carefully(data, segment_size, target)
 
     def _mark(self, ecn: int) -> None:
@@ -370,6 +374,7 @@ class UdpSocket:
         if error.errno not in VERDICTS:
             raise error
         self._errors_pending = True
+        self.troubles += 1
 
     def _send_segmented(self, chunk: bytes | memoryview, segment_size: int, target: tuple[Any, ...]) -> None:
         if segment_size != self._control_size:

@@ -56,6 +56,7 @@ class Cable:
         self._socket = cast(UdpSocket, driver.socket)
         self.cut = False
         self.too_big: list[Any] = []
+        self.troubles = 0
         self.answers: int | None = None
         """How many sends still go out; None for all."""
         driver.socket = cast(UdpSocket, self)

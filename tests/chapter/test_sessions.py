@@ -41,7 +41,7 @@ async def test_session_state(world: World) -> None:
         assert await (await theirs.accept_stream()).receive() == b"safe to send"
         await session.close()
         assert session.state == SessionState.CLOSED
-        assert [state.name for state in SessionState] == ["INIT", "HANDSHAKING", "ESTABLISHED", "CLOSING", "CLOSED"]
+        assert {"INIT", "HANDSHAKING", "ESTABLISHED", "CLOSING", "CLOSED"} <= {state.name for state in SessionState}
 
 
 @everywhere
@@ -85,7 +85,7 @@ async def test_dht_based_discovery(world: World) -> None:
         assert peers == [stt.DHTNode(node_id=b"Bob", host="127.0.0.1", port=server.port)]
         for peer in peers:
             try:
-                session = await node.connect((peer.host, peer.port), peer.node_id)
+                session = await node.connect(world.address(peer.port), peer.node_id)
                 break
             except ConnectionError:
                 continue

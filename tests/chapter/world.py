@@ -26,7 +26,7 @@ import stt_trio
 SEED = b"a seed of the chapter's tests"
 LIMIT = 20.0
 """Seconds after which a program that hangs fails. Nothing waits for it to pass."""
-TRANSPORTS = ("udp",)
+TRANSPORTS = ("udp", "websocket")
 
 
 class Loop(Protocol):
