@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
@@ -49,8 +49,13 @@ async def _count_messages(connection: ServerConnection) -> None:
 @asynccontextmanager
 async def serve(task: Task) -> AsyncIterator[int]:
     download = partial(_send_share, task.share)
-    handler = {"echo": _echo, "messages": _count_messages, "transfer": _count_bytes, "download": download}[task.kind]
-    async with ws_serve(handler, "127.0.0.1", 0, ssl=server_context(task), **SETTINGS) as server:
+    handlers: dict[str, Callable[[ServerConnection], Awaitable[None]]] = {
+        "echo": _echo,
+        "messages": _count_messages,
+        "transfer": _count_bytes,
+        "download": download,
+    }
+    async with ws_serve(handlers[task.kind], "127.0.0.1", 0, ssl=server_context(task), **SETTINGS) as server:
         yield next(iter(server.sockets)).getsockname()[1]
 
 

@@ -11,6 +11,7 @@ import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosedError, InvalidStatus
+from websockets.typing import Subprotocol
 
 from stt_anyio import STTNode
 from stt_backends.websocket.upgrade import SUBPROTOCOL
@@ -65,7 +66,7 @@ async def test_as_a_client_it_carries_a_session_to_a_node(
 ) -> None:
     with anyio.fail_after(LIMIT):
         async with connect(
-            url_of(server), subprotocols=[SUBPROTOCOL], compression=compression, proxy=None, max_size=None
+            url_of(server), subprotocols=[Subprotocol(SUBPROTOCOL)], compression=compression, proxy=None, max_size=None
         ) as connection:
             assert connection.subprotocol == SUBPROTOCOL
             assert connection.protocol.extensions == []
@@ -99,7 +100,7 @@ async def test_as_a_server_it_carries_a_session_from_a_node() -> None:
 
     with anyio.fail_after(LIMIT):
         async with (
-            serve(handle, "127.0.0.1", 0, subprotocols=[SUBPROTOCOL], max_size=None) as listening,
+            serve(handle, "127.0.0.1", 0, subprotocols=[Subprotocol(SUBPROTOCOL)], max_size=None) as listening,
             STTNode(b"node", shared_seed=SEED, bind_address="127.0.0.1") as node,
         ):
             port = next(iter(listening.sockets)).getsockname()[1]
