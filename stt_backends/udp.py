@@ -157,10 +157,8 @@ class UdpSocket:
         self.dont_fragment = _forbid_fragments(sock)
         """Whether what is too large for the path gets lost rather than cut in pieces: a search for the path's MTU
         needs that (RFC 9000 section 14)."""
-        self._ecn = 0
-        self._errors_pending = False
-        self.troubles = 0
-        """How often the system had an error to report: some event loops stop watching a socket then."""
+        self._ecn, self._errors_pending = 0, False
+        self.troubles = 0  # errors the system reported: at each, some event loops stop watching the socket
         self._deaf = False
         self._refused: list[Address] = []
         self._report_errors = report_errors and _enable_error_queue(sock)
