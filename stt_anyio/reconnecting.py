@@ -2,38 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 import anyio
 
+from stt_anyio.session import STTSession
 from stt_backends.adapter.reconnecting import BaseReconnecting
 from stt_core.errors import STTError
 
 if TYPE_CHECKING:
     from stt_anyio.node import STTNode
-    from stt_anyio.session import STTSession
 
 
-class Reconnecting(BaseReconnecting):
+class Reconnecting(BaseReconnecting[STTSession]):
     """What :meth:`STTNode.reconnecting` gives."""
 
-    def __init__(
-        self,
-        node: STTNode,
-        connect: Callable[[], Awaitable[STTSession]],
-        address: object,
-        first_delay: float,
-        max_delay: float,
-    ) -> None:
-        super().__init__(first_delay, max_delay)
-        self._node = node
-        self._connect = connect
-        self._address = address
-        self._session: STTSession | None = None
-
-    def __aiter__(self) -> Self:
-        return self
+    _node: STTNode
 
     async def __anext__(self) -> STTSession:
         if self._session is not None:
@@ -42,11 +26,8 @@ class Reconnecting(BaseReconnecting):
         while True:
             await self._node.sleep_unless_stopped(self._delay(anyio.current_time()))
             try:
-                session = self._session = await self._connect()
+                session = await self._connect()
             except STTError as error:
-                if self._node.stopping:
-                    raise StopAsyncIteration from None
-                self._failed(error, self._address)
+                self._failed(error)
             else:
-                self._succeeded(anyio.current_time())
-                return session
+                return self._succeeded(session, anyio.current_time())

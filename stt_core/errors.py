@@ -158,3 +158,8 @@ class Violation(Exception):  # noqa: N818 - not an error of the caller's: intern
         super().__init__(reason)
         self.code = code
         self.reason = reason
+
+
+def protocol_violation(reason: str) -> Violation:
+    """A :class:`Violation` of the kind that has no code of its own."""
+    return Violation(ErrorCode.PROTOCOL_VIOLATION, reason)

@@ -21,7 +21,7 @@ from stt_core.content.tree import (
     leaves_in,
     piece_count,
 )
-from stt_core.errors import ErrorCode, Violation
+from stt_core.errors import protocol_violation
 
 MAX_PIECES: Final = 1 << 17
 """The most pieces a content may have: half a tebibyte, and a manifest of 4 MiB."""
@@ -50,10 +50,10 @@ class Manifest:
         """
         check_size_untrusted(size)
         if len(hashes) != HASH_SIZE * piece_count(size):
-            raise _wrong(f"{len(hashes)} bytes of piece hashes, expected {HASH_SIZE * piece_count(size)}")
+            raise protocol_violation(f"{len(hashes)} bytes of piece hashes, expected {HASH_SIZE * piece_count(size)}")
         pieces = [hashes[at : at + HASH_SIZE] for at in range(0, len(hashes), HASH_SIZE)]
         if content_id_of(size, hash_root(pieces, size)) != content_id:
-            raise _wrong("these pieces are of another content")
+            raise protocol_violation("these pieces are of another content")
         return cls(content_id, size, tuple(pieces))
 
     @property
@@ -67,7 +67,7 @@ class Manifest:
         :raises Violation: where they aren't.
         """
         if len(leaves) != leaves_in(self.size, piece) or hash_piece(leaves, piece, self.size) != self.pieces[piece]:
-            raise _wrong(f"the leaf hashes of piece {piece} are wrong")
+            raise protocol_violation(f"the leaf hashes of piece {piece} are wrong")
 
     def check_run_untrusted(self, first: int, data: bytes | memoryview, hashes: tuple[bytes, ...]) -> None:
         """Hold ``data`` to be the leaves from number ``first`` on that have these ``hashes``.
@@ -81,10 +81,10 @@ class Manifest:
             length = leaf_size(self.size, index)
             leaf = view[at : at + length]
             if len(leaf) != length or hash_leaf(leaf, index, last=index == last) != expected:
-                raise _wrong(f"leaf {index} is not what its hash says")
+                raise protocol_violation(f"leaf {index} is not what its hash says")
             at += length
         if at != len(view):
-            raise _wrong(f"{len(view) - at} bytes more than asked for")
+            raise protocol_violation(f"{len(view) - at} bytes more than asked for")
 
 
 def check_size_untrusted(size: int) -> None:
@@ -93,8 +93,4 @@ def check_size_untrusted(size: int) -> None:
     :raises Violation: where it isn't.
     """
     if size > MAX_SIZE:
-        raise _wrong(f"a content of {size} bytes, expected at most {MAX_SIZE}")
-
-
-def _wrong(what: str) -> Violation:
-    return Violation(ErrorCode.PROTOCOL_VIOLATION, what)
+        raise protocol_violation(f"a content of {size} bytes, expected at most {MAX_SIZE}")

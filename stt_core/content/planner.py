@@ -22,7 +22,7 @@ from stt_core.content.progress import ActivePiece
 from stt_core.content.supplier import BLOCK, Supplier
 from stt_core.content.tree import LEAF, PIECE, PIECE_LEAVES, leaf_count
 from stt_core.content.wire import AskBlock, AskLeaves, Cancel, Leaves, Question, Run
-from stt_core.errors import ErrorCode, Violation
+from stt_core.errors import Violation, protocol_violation
 from stt_core.types import Entropy
 
 SAMPLE: Final = 512
@@ -187,12 +187,12 @@ class Planner:
         count = max(1, -(-len(answer.data) // LEAF))
         piece, first = divmod(answer.leaf, PIECE_LEAVES)
         if answer.leaf + count > leaf_count(self._manifest.size) or first + count > PIECE_LEAVES:
-            raise Violation(ErrorCode.PROTOCOL_VIOLATION, f"leaves {answer.leaf} to {answer.leaf + count} aren't there")
+            raise protocol_violation(f"leaves {answer.leaf} to {answer.leaf + count} aren't there")
         active = self._active.get(piece)
         if active is None or not active.misses(first, count):
             return  # another was faster
         if active.leaves is None:
-            raise Violation(ErrorCode.PROTOCOL_VIOLATION, f"leaves of piece {piece} came before their hashes")
+            raise protocol_violation(f"leaves of piece {piece} came before their hashes")
         self._manifest.check_run_untrusted(answer.leaf, answer.data, active.leaves[first : first + count])
         self._events.append(Verified(answer.leaf * LEAF, answer.data))
         for block in active.store(first, count):

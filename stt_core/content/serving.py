@@ -11,7 +11,7 @@ from typing import Final
 
 from stt_core.content.supplier import MOST_BLOCKS
 from stt_core.content.wire import AskBlock, AskLeaves, AskPieces, Cancel, Question, Want, parse_question_untrusted
-from stt_core.errors import ErrorCode, Violation
+from stt_core.errors import protocol_violation
 
 MOST_QUESTIONS: Final = 2 * MOST_BLOCKS + 64
 """Questions that may wait: the blocks and leaf hashes a fetcher of ours asks for ahead, and some room."""
@@ -38,16 +38,16 @@ class Questions:
         question = parse_question_untrusted(message)
         if isinstance(question, Want):
             if self.content_id is not None:
-                raise _violation("it wants a second content on one stream")
+                raise protocol_violation("it wants a second content on one stream")
             self.content_id = question.content_id
             return
         if self.content_id is None:
-            raise _violation("it asks before it says for which content")
+            raise protocol_violation("it asks before it says for which content")
         if isinstance(question, Cancel):
             self._cancel(question)
             return
         if len(self._waiting) >= MOST_QUESTIONS:
-            raise _violation(f"more than {MOST_QUESTIONS} questions wait")
+            raise protocol_violation(f"more than {MOST_QUESTIONS} questions wait")
         self._waiting.append(question)
 
     def next(self) -> AskPieces | AskLeaves | AskBlock | None:
@@ -76,7 +76,3 @@ class UploadBudget:
         start = max(self._free_at, now)
         self._free_at = start + size / self.rate
         return start - now
-
-
-def _violation(what: str) -> Violation:
-    return Violation(ErrorCode.PROTOCOL_VIOLATION, what)

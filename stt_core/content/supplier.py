@@ -11,7 +11,7 @@ from typing import Final
 
 from stt_core.content.tree import LEAF
 from stt_core.content.wire import BLOCK_LEAVES, Question
-from stt_core.errors import ErrorCode, Violation
+from stt_core.errors import protocol_violation
 
 FEWEST_BLOCKS: Final = 2
 MOST_BLOCKS: Final = 32
@@ -79,7 +79,7 @@ class Supplier:
         """
         self._owed -= size
         if self._owed < 0:
-            raise Violation(ErrorCode.PROTOCOL_VIOLATION, "it sends what it wasn't asked for")
+            raise protocol_violation("it sends what it wasn't asked for")
         self._heard = now
         self._stalls = 0
         self._in_window += size

@@ -14,7 +14,7 @@ from struct import error as struct_error
 from typing import Any, Final, TypeAlias, TypeVar
 
 from stt_core.content.tree import HASH_SIZE, LEAF, PIECE_LEAVES
-from stt_core.errors import ErrorCode, Violation
+from stt_core.errors import protocol_violation
 
 BLOCK_LEAVES: Final = 16
 """Leaves of a block, what is asked for at once: 256 KiB."""
@@ -220,10 +220,10 @@ def unpack_bits_untrusted(bits: bytes, count: int) -> bytearray:
     """
     size = -(-count // 8)
     if len(bits) != size:
-        raise _malformed(f"{len(bits)} bytes of bits, expected {size}")
+        raise protocol_violation(f"{len(bits)} bytes of bits, expected {size}")
     digits = f"{int.from_bytes(bits, 'big'):0{8 * size}b}".encode() if size else b""
     if b"1" in digits[count:]:
-        raise _malformed("a bit is set for a piece that isn't there")
+        raise protocol_violation("a bit is set for a piece that isn't there")
     return bytearray(digits[:count].translate(_FLAGS))
 
 
@@ -238,7 +238,7 @@ def _want(message: bytes) -> Want:
 def _ask_pieces(message: bytes) -> AskPieces:
     _, first, count = _exactly(_ASK_PIECES, message)
     if not 1 <= count <= MOST_HASHES:
-        raise _malformed(f"asked for {count} hashes, expected 1 to {MOST_HASHES}")
+        raise protocol_violation(f"asked for {count} hashes, expected 1 to {MOST_HASHES}")
     return AskPieces(first, count)
 
 
@@ -257,7 +257,7 @@ def _cancel(message: bytes) -> Cancel:
 def _block(message: bytes) -> tuple[int, int]:
     _, piece, block = _exactly(_BLOCK, message)
     if block >= BLOCKS_IN_PIECE:
-        raise _malformed(f"block {block}, expected 0 to {BLOCKS_IN_PIECE - 1}")
+        raise protocol_violation(f"block {block}, expected 0 to {BLOCKS_IN_PIECE - 1}")
     return piece, block
 
 
@@ -268,14 +268,14 @@ def _holding(message: bytes) -> Holding:
 def _pieces(message: bytes) -> Pieces:
     hashes = message[_PIECE.size :]
     if not hashes or len(hashes) % HASH_SIZE or len(hashes) > MOST_HASHES * HASH_SIZE:
-        raise _malformed(f"{len(hashes)} bytes of piece hashes")
+        raise protocol_violation(f"{len(hashes)} bytes of piece hashes")
     return Pieces(_PIECE.unpack_from(message)[1], hashes)
 
 
 def _leaves(message: bytes) -> Leaves:
     hashes = message[_PIECE.size :]
     if not hashes or len(hashes) % HASH_SIZE or len(hashes) > PIECE_LEAVES * HASH_SIZE:
-        raise _malformed(f"{len(hashes)} bytes of leaf hashes")
+        raise protocol_violation(f"{len(hashes)} bytes of leaf hashes")
     each = tuple(hashes[at : at + HASH_SIZE] for at in range(0, len(hashes), HASH_SIZE))
     return Leaves(_PIECE.unpack_from(message)[1], each)
 
@@ -283,7 +283,7 @@ def _leaves(message: bytes) -> Leaves:
 def _run(message: bytes) -> Run:
     data = message[_PIECE.size :]
     if len(data) > RUN_LEAVES * LEAF:
-        raise _malformed(f"a run of {len(data)} bytes, expected at most {RUN_LEAVES * LEAF}")
+        raise protocol_violation(f"a run of {len(data)} bytes, expected at most {RUN_LEAVES * LEAF}")
     return Run(_PIECE.unpack_from(message)[1], data)
 
 
@@ -315,16 +315,12 @@ _ANSWERS: Final[dict[int, Callable[[bytes], Answer]]] = {
 def _parse(message: bytes, parsers: dict[int, Callable[[bytes], _T]]) -> _T:
     parser = parsers.get(message[0]) if message else None
     if parser is None:
-        raise _malformed(f"a message of an unknown kind: {message[:1].hex() or 'empty'}")
+        raise protocol_violation(f"a message of an unknown kind: {message[:1].hex() or 'empty'}")
     try:
         return parser(message)
     except (struct_error, ValueError) as error:
-        raise _malformed(f"a malformed message: {error}") from None
+        raise protocol_violation(f"a malformed message: {error}") from None
 
 
 def _exactly(shape: Struct, message: bytes) -> tuple[Any, ...]:
     return shape.unpack(message)
-
-
-def _malformed(what: str) -> Violation:
-    return Violation(ErrorCode.PROTOCOL_VIOLATION, what)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from struct import Struct
 from typing import Final
 
-from stt_core.errors import ErrorCode, Violation
+from stt_core.errors import protocol_violation
 from stt_core.keys import HASH_SIZE, expand, lv
 from stt_core.types import Resumed
 
@@ -71,10 +71,10 @@ def parse_offer_untrusted(value: bytes) -> Offer:
     :raises Violation: if it is malformed.
     """
     if len(value) < _OFFER.size:
-        raise _violation("an offer to resume is cut short")
+        raise protocol_violation("an offer to resume is cut short")
     takeover, session_id, size = _OFFER.unpack_from(value)
     if takeover > 1 or size > TICKET_MAX or len(value) != _OFFER.size + size + 2 * HASH_SIZE:
-        raise _violation("an offer to resume contradicts itself")
+        raise protocol_violation("an offer to resume contradicts itself")
     end = _OFFER.size + size
     binders = value[end : end + HASH_SIZE], value[end + HASH_SIZE :]
     return Offer(bool(takeover), session_id, value[_OFFER.size : end], binders)
@@ -103,7 +103,7 @@ def parse_answer_untrusted(value: bytes) -> Answer:
     :raises Violation: if it is malformed.
     """
     if len(value) != _ANSWER.size or value[0] & ~_SECOND >= len(_EXTENTS):
-        raise _violation("an answer about resuming is malformed")
+        raise protocol_violation("an answer about resuming is malformed")
     extent, epoch, session_id = _ANSWER.unpack(value)
     return Answer(_EXTENTS[extent & ~_SECOND], epoch, session_id, bool(extent & _SECOND))
 
@@ -139,9 +139,9 @@ class Wish:
             return Grant(Resumed.NO)
         answer = parse_answer_untrusted(value)
         if answer.extent is Resumed.FULL and (answer.session_id != self.session_id or self.session_id == NO_SESSION):
-            raise _violation("it would go on with streams of another session")
+            raise protocol_violation("it would go on with streams of another session")
         if answer.second and not self.heir:
-            raise _violation("it takes us for an heir")
+            raise protocol_violation("it takes us for an heir")
         if answer.extent is Resumed.NO or not self.ticket:
             return Grant(answer.extent, None, answer.epoch, answer.session_id)
         rpsk = self.heir if answer.second else self.rpsk
@@ -171,7 +171,3 @@ class Grant:
     def answer(self) -> bytes:
         """The TLV's value that says so."""
         return Answer(self.extent, self.epoch, self.session_id, self.second).encode()
-
-
-def _violation(reason: str) -> Violation:
-    return Violation(ErrorCode.PROTOCOL_VIOLATION, reason)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from stt_core.crypto import Crypto
-from stt_core.errors import ErrorCode, Violation
+from stt_core.errors import protocol_violation
 from stt_core.handshake.identity import PROOF_SIZE, PUBLIC_SIZE, Binding, Identity, claims_key, node_id_of, proof_holds
 from stt_core.keys import lv
 from stt_core.parameters import (
@@ -73,15 +73,15 @@ def parse_sealed_untrusted(content: bytes, crypto: Crypto, role: Role, binding: 
     public = None
     if claim is not None:
         if len(claim) != PUBLIC_SIZE + PROOF_SIZE:
-            raise _violation("identity of the wrong size")
+            raise protocol_violation("identity of the wrong size")
         public = claim[:PUBLIC_SIZE]
         if not proof_holds(crypto, public, claim[PUBLIC_SIZE:], role, binding, node_id):
-            raise _violation("identity proof does not hold")
+            raise protocol_violation("identity proof does not hold")
     if claims_key(node_id) and (public is None or node_id != node_id_of(public)):
-        raise _violation("node id belongs to another identity key")
+        raise protocol_violation("node id belongs to another identity key")
     kept = values.get(Tlv.KEPT_IDENTITY)
     if kept:
-        raise _violation("kept_identity has a value")
+        raise protocol_violation("kept_identity has a value")
     return SealedContent(
         node_id, parameters, public, identity_kept=kept is not None and public is not None,
         resume=values.get(Tlv.RESUME),
@@ -91,16 +91,12 @@ def parse_sealed_untrusted(content: bytes, crypto: Crypto, role: Role, binding: 
 def _node_id_untrusted(content: bytes) -> tuple[bytes, int]:
     """The node id in front, behind its LEB128 length (shortest form), and where it ends."""
     if len(content) < 2:
-        raise _violation("introduction cut short")
+        raise protocol_violation("introduction cut short")
     size, at = content[0], 1
     if size > 0x7F:
         size, at = size & 0x7F | content[1] << 7, 2
         if size <= 0x7F:
-            raise _violation("node id's length is not in its shortest form")
+            raise protocol_violation("node id's length is not in its shortest form")
     if not 1 <= size <= NODE_ID_MAX or at + size > len(content):
-        raise _violation(f"node id of {size} bytes")
+        raise protocol_violation(f"node id of {size} bytes")
     return content[at : at + size], at + size
-
-
-def _violation(reason: str) -> Violation:
-    return Violation(ErrorCode.PROTOCOL_VIOLATION, reason)

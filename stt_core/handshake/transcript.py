@@ -11,7 +11,7 @@ import hmac
 from typing import Final
 
 from stt_core.crypto import Crypto
-from stt_core.errors import ErrorCode, Violation
+from stt_core.errors import protocol_violation
 from stt_core.keys import confirmation, handshake_keys, lv, transcript_hash
 from stt_core.packet import (
     CHALLENGE_HEAD,
@@ -132,7 +132,7 @@ class Transcript:
         try:
             return self._crypto.aead(self.suite, key).decrypt(_NONCE, sealed, head)
         except self._crypto.invalid_tag:
-            raise Violation(ErrorCode.PROTOCOL_VIOLATION, "the sealed part does not open") from None
+            raise protocol_violation("the sealed part does not open") from None
 
     def __repr__(self) -> str:
         return "<Transcript>"

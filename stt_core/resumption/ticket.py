@@ -14,7 +14,7 @@ from struct import Struct
 from typing import Final
 
 from stt_core.crypto import Crypto
-from stt_core.errors import ErrorCode, Violation
+from stt_core.errors import protocol_violation
 from stt_core.keys import expand
 from stt_core.resumption.store import TicketKey
 
@@ -87,7 +87,7 @@ def ticket_key_id_untrusted(ticket: bytes) -> bytes:
     :raises Violation: if it is none of this version.
     """
     if len(ticket) != TICKET_SIZE or ticket[0] != _VERSION:
-        raise Violation(ErrorCode.PROTOCOL_VIOLATION, "no ticket of this version")
+        raise protocol_violation("no ticket of this version")
     return ticket[1:5]
 
 
@@ -101,7 +101,7 @@ def open_ticket_untrusted(crypto: Crypto, key: TicketKey, ticket: bytes) -> Clai
     try:
         body = crypto.aead(crypto.suites[0], key.secret).decrypt(head[-NONCE_SIZE:], ticket[_HEAD.size :], head)
     except crypto.invalid_tag:
-        raise Violation(ErrorCode.PROTOCOL_VIOLATION, "the ticket does not open") from None
+        raise protocol_violation("the ticket does not open") from None
     ticket_id, record_id, rpsk, issued, lifetime, node_hash, bound, identity_key, epoch = _BODY.unpack(body)
     return Claims(
         ticket_id, record_id, rpsk, issued / 1000, lifetime, node_hash, identity_key if bound else None, epoch
