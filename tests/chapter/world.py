@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from types import ModuleType
-from typing import Any, Protocol
+from typing import Any
 
 import anyio
 import anyio.lowlevel
@@ -20,8 +20,9 @@ import pytest
 import trio
 import trio.lowlevel
 
-import stt_anyio
-import stt_trio
+import stt_anyio.testing
+import stt_trio.testing
+from stt_backends.behaviours import stack as behaviours
 
 SEED = b"a seed of the chapter's tests"
 LIMIT = 20.0
@@ -29,76 +30,39 @@ LIMIT = 20.0
 TRANSPORTS = ("udp", "websocket")
 
 
-class Loop(Protocol):
-    """What the chapter takes from asyncio."""
+@dataclass(frozen=True)
+class Loop:
+    """What the chapter takes from asyncio, on the event loop of ``stack``."""
 
-    async def sleep(self, seconds: float) -> None:
-        """``asyncio.sleep``."""
+    stack: behaviours.Stack
+    sleep: Callable[[float], Awaitable[None]]
+    """``asyncio.sleep``."""
+    tasks: Callable[[], int]
+    """How many tasks there are, this one included."""
 
     async def gather(self, *running: Awaitable[Any]) -> list[Any]:
         """``asyncio.gather``."""
+        results: list[Any] = [None] * len(running)
+
+        async def keep(place: int, awaitable: Awaitable[Any]) -> None:
+            results[place] = await awaitable
+
+        async with self.stack.open_group() as group:
+            for place, awaitable in enumerate(running):
+                group.start_soon(keep, place, awaitable)
+        return results
 
     async def cut(self, program: Callable[[], Coroutine[Any, Any, None]], turns: int) -> None:
         """Run ``program``, and cancel it when everybody had ``turns`` turns since."""
-
-    def tasks(self) -> int:
-        """How many tasks there are, this one included."""
-
-
-class AnyioLoop:
-    """On anyio."""
-
-    async def sleep(self, seconds: float) -> None:
-        await anyio.sleep(seconds)
-
-    async def gather(self, *running: Awaitable[Any]) -> list[Any]:
-        results: list[Any] = [None] * len(running)
-
-        async def keep(place: int, awaitable: Awaitable[Any]) -> None:
-            results[place] = await awaitable
-
-        async with anyio.create_task_group() as tasks:
-            for place, awaitable in enumerate(running):
-                tasks.start_soon(keep, place, awaitable)
-        return results
-
-    async def cut(self, program: Callable[[], Coroutine[Any, Any, None]], turns: int) -> None:
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(program)
+        async with self.stack.open_group() as group:
+            group.start_soon(program)
             for _ in range(turns):
-                await anyio.lowlevel.checkpoint()
-            tasks.cancel_scope.cancel()
-
-    def tasks(self) -> int:
-        return len(anyio.get_running_tasks())
+                await self.sleep(0)
+            group.cancel_scope.cancel()
 
 
-class TrioLoop:
-    """On trio itself."""
-
-    async def sleep(self, seconds: float) -> None:
-        await trio.sleep(seconds)
-
-    async def gather(self, *running: Awaitable[Any]) -> list[Any]:
-        results: list[Any] = [None] * len(running)
-
-        async def keep(place: int, awaitable: Awaitable[Any]) -> None:
-            results[place] = await awaitable
-
-        async with trio.open_nursery() as nursery:
-            for place, awaitable in enumerate(running):
-                nursery.start_soon(keep, place, awaitable)
-        return results
-
-    async def cut(self, program: Callable[[], Coroutine[Any, Any, None]], turns: int) -> None:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(program)
-            for _ in range(turns):
-                await trio.lowlevel.checkpoint()
-            nursery.cancel_scope.cancel()
-
-    def tasks(self) -> int:
-        return trio.lowlevel.current_statistics().tasks_living
+ANYIO = Loop(stt_anyio.testing.STACK, anyio.sleep, lambda: len(anyio.get_running_tasks()))
+TRIO = Loop(stt_trio.testing.STACK, trio.sleep, lambda: trio.lowlevel.current_statistics().tasks_living)
 
 
 @dataclass
@@ -156,16 +120,13 @@ class Stack:
     def run(self, program: Program, transport: str) -> None:
         """Run ``program`` to its end."""
         if self.backend == "native":
-            world = World(self.stt, TrioLoop(), transport)
-            trio.run(self._limited, program, world, trio.fail_after)
+            trio.run(self._limited, program, World(self.stt, TRIO, transport))
         else:
-            world = World(self.stt, AnyioLoop(), transport)
-            anyio.run(
-                self._limited, program, world, anyio.fail_after, backend=self.backend, backend_options=self.options
-            )
+            world = World(self.stt, ANYIO, transport)
+            anyio.run(self._limited, program, world, backend=self.backend, backend_options=self.options)
 
-    async def _limited(self, program: Program, world: World, fail_after: Callable[[float], Any]) -> None:
-        with fail_after(LIMIT):
+    async def _limited(self, program: Program, world: World) -> None:
+        with world.loop.stack.fail_after(LIMIT):
             async with world.stack:
                 await program(world)
 
