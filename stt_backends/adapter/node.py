@@ -23,6 +23,8 @@ from stt_backends.adapter.building import NodeSettings, build_driver
 from stt_backends.adapter.callbacks import BaseCallbacks, ClosedCallback
 from stt_backends.adapter.connecting import Connecting, Destination, Found, destination_of
 from stt_backends.adapter.errors import ErrorFamily
+from stt_backends.adapter.moving import Moving
+from stt_backends.adapter.opening import Opening
 from stt_backends.adapter.parking import ParkingLot
 from stt_backends.adapter.pump import Pump
 from stt_backends.adapter.session import OF_STREAMS, BaseSession
@@ -55,7 +57,7 @@ from stt_core.events import (
 )
 from stt_core.resumption import TicketStore
 from stt_core.session import Session
-from stt_core.types import RateLimits, SessionKey
+from stt_core.types import Path, RateLimits, SessionKey
 
 logger = logging.getLogger("stt.node")
 
@@ -308,8 +310,11 @@ class BaseNode(ABC, Generic[SessionT]):
 
     # --- connecting
 
-    def _destination(self, address: object, ssl_context: ssl.SSLContext | None, proxy: str | None) -> Destination:
-        """Where to connect to; what is not said of a proxy, the node's settings say."""
+    def destination(self, address: object, ssl_context: ssl.SSLContext | None, proxy: str | None) -> Destination:
+        """What an address given by the application means; what is not said of a proxy, the node's settings say.
+
+        :raises ConfigurationError: if it means nothing.
+        """
         self._started()
         return destination_of(address, ssl_context, self._settings.proxy if proxy is None else proxy)
 
@@ -375,21 +380,34 @@ class BaseNode(ABC, Generic[SessionT]):
         """Open a connection to the first of ``targets`` that answers, then begin the handshake on it."""
         driver, _ = self._started()
 
-        def on_settled(link: Link) -> None:
-            if connecting.done or self._stopping:
-                return
-            if link.failure is None:
+        def on_done(link: Link) -> None:
+            if link.failure is not None:
+                connecting.fail(link.failure)
+            elif not (connecting.done or self._stopping):
                 self._opening.discard(connecting)
                 self._begin_over(connecting, link, deadline - driver.clock())
-            elif len(targets) > 1 and deadline > driver.clock():
-                self._open_link(connecting, targets[1:], deadline)
-            else:
-                connecting.fail(link.failure)
 
-        link = driver.hub.connect(targets[0], deadline, on_settled)
-        if not link.over:  # else the next one is being opened already
-            connecting.link = link
+        connecting.opening = Opening(driver, targets, deadline, on_done)
+        connecting.opening.begin()
         self._wake_pump()
+
+    def begin_move(self, session: SessionT, destination: Destination, found: Found, timeout: float | None) -> Moving:
+        """Let a session go to one of the addresses found; :meth:`Moving.end` must follow.
+
+        :raises STTError: if it can't go anywhere: it is over, or detached.
+        """
+        driver, sock = self._started()
+        seconds = driver.endpoint.config.handshake_timeout if timeout is None else timeout
+        check_seconds("timeout", seconds)
+        address = () if destination.url else sock.canonical(self._pick(destination.host, found))
+        moving = Moving(session, driver, destination, seconds)
+        with self.errors.translated:
+            if destination.url is None:
+                moving.go(Path("udp", address))
+            else:
+                moving.open(found)
+                self._wake_pump()
+        return moving
 
     def _begin_over(self, connecting: Connecting[SessionT], link: Link, timeout: float) -> None:
         try:
@@ -406,9 +424,9 @@ class BaseNode(ABC, Generic[SessionT]):
                 connecting.session.core.close()
         elif connecting.failure is None and connecting.key is not None:
             self.endpoint.session(connecting.key).close()
-        elif connecting.link is not None:
+        elif connecting.opening is not None:
             self._opening.discard(connecting)
-            self._started()[0].hub.abandon(connecting.link)
+            connecting.opening.abandon()
         self.kick()
 
     def _end_connect(self, connecting: Connecting[SessionT]) -> None:

@@ -86,6 +86,11 @@ def test_nodes(kind: Kind, behaviour: Behaviour[Any]) -> None:
     kind.check(behaviour, kind.make_node)
 
 
+@pytest.mark.parametrize("behaviour", stt_trio.testing.MOVES, ids=named)
+def test_moves(kind: Kind, behaviour: Behaviour[Any]) -> None:
+    kind.check(behaviour, kind.make_node)
+
+
 def test_the_published_checks_run_the_whole_list_and_notice_what_is_wrong() -> None:
     class Deaf:
         """Behaves but for one thing: it gives no end."""
