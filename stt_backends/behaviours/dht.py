@@ -66,31 +66,32 @@ async def a_session_that_is_there_is_used(stack: Stack, make: Makers) -> None:
 
 async def whoever_holds_another_seed_has_no_part_in_it(stack: Stack, make: Makers) -> None:
     """Not by datagrams of its own, nor by a session, which it can't make."""
-    async with make.node() as alice, make.node(shared_seed=b"quite another seed than theirs") as mallory:
-        async with make.dht(node=alice) as hidden:
-            address = (HOST, alice.port)
-            for private in (True, False):
-                async with make.dht(node=mallory, private=private, rpc_timeout=HASTE) as outsider:
-                    assert await outsider.bootstrap([address]) == {address: Outcome.NO_ANSWER}
-                    assert outsider.statistics()["contacts"] == 0
-            assert hidden.statistics()["contacts"] == 0
-            assert hidden.statistics()["answered"] == 0
-            assert hidden.statistics()["outsiders"] == 3
+    foreign = make.node(shared_seed=b"quite another seed than theirs")
+    async with make.node() as alice, foreign as mallory, make.dht(node=alice) as hidden:
+        address = (HOST, alice.port)
+        for private in (True, False):
+            async with make.dht(node=mallory, private=private, rpc_timeout=HASTE) as outsider:
+                assert await outsider.bootstrap([address]) == {address: Outcome.NO_ANSWER}
+                assert outsider.statistics()["contacts"] == 0
+        assert hidden.statistics()["contacts"] == 0
+        assert hidden.statistics()["answered"] == 0
+        assert hidden.statistics()["outsiders"] == 3
 
 
 async def one_socket_serves_sessions_and_an_open_dht(stack: Stack, make: Makers) -> None:
     """Without private mode, messages are datagrams beside the packets of sessions; others need no node."""
-    async with make.node(node_id=b"Bob") as bob, make.node() as carol:
-        async with (
-            make.dht(node=bob, private=False) as serving,
-            make.dht(port=0, bind_address=HOST, bootstrap=[(HOST, bob.port)]) as alone,
-        ):
-            assert serving.port == bob.port
-            session = await carol.connect((HOST, bob.port))
-            assert await serving.announce(CONTENT) == 1
-            (peer,) = await alone.find_providers(CONTENT)
-            assert peer == DHTNode(b"Bob", HOST, bob.port)
-            assert session.alive
+    async with (
+        make.node(node_id=b"Bob") as bob,
+        make.node() as carol,
+        make.dht(node=bob, private=False) as serving,
+        make.dht(port=0, bind_address=HOST, bootstrap=[(HOST, bob.port)]) as alone,
+    ):
+        assert serving.port == bob.port
+        session = await carol.connect((HOST, bob.port))
+        assert await serving.announce(CONTENT) == 1
+        (peer,) = await alone.find_providers(CONTENT)
+        assert peer == DHTNode(b"Bob", HOST, bob.port)
+        assert session.alive
 
 
 async def either_can_stop_first(stack: Stack, make: Makers) -> None:
