@@ -162,6 +162,18 @@ def is_numeric(host: str) -> bool:
     return True
 
 
+def pick(host: str, found: Found, bind_address: str) -> tuple[Any, ...]:
+    """Of what a host's name resolved to, the address that a socket bound to ``bind_address`` reaches best.
+
+    :raises ConnectError: if there is none.
+    """
+    prefer = socket.AF_INET6 if ":" in bind_address else socket.AF_INET
+    addresses = [(family, tuple(address)) for family, _, _, _, address in found]
+    if not addresses:
+        raise ConnectError(f"can't resolve {host!r}: there is no address")
+    return next((address for family, address in addresses if family == prefer), addresses[0][1])
+
+
 def unresolved(host: str, error: OSError) -> ConnectError:
     """What ``connect`` raises where ``host`` is a name that nobody knows."""
     return ConnectError(f"can't resolve {host!r}: {error.strerror or error}")
