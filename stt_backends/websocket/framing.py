@@ -79,11 +79,12 @@ class Framing:
             head = _HEAD.pack(_BINARY, masks | 126, size)
         else:
             head = _LONG_HEAD.pack(_BINARY, masks | 127, size)
-        if masks:
-            key = self._next_key()
-            head += key
-            datagram = self._mask(datagram, key)
-        return (head + datagram,) if size <= _COPIED else (head, datagram)
+        if not masks:
+            return (head + datagram,) if size <= _COPIED else (head, datagram)
+        key = self._next_key()
+        head += key
+        payload = self._mask(datagram, key)
+        return (head + payload,) if size <= _COPIED else (head, payload)
 
     def _next_key(self) -> bytes:
         keys = self._keys or self._entropy(4 * _KEYS_AT_ONCE)
