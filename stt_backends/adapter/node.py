@@ -309,6 +309,11 @@ class BaseNode(ABC, Generic[SessionT]):
         return self._started()[1].address
 
     @property
+    def dht(self) -> Any:
+        """The ``KademliaDHT`` that was started with this as its ``node``; None where there is none."""
+        return None if self._lodger is None else self._lodger.owner
+
+    @property
     def socket(self) -> UdpSocket | AbsentSocket:
         """What it is bound to.
 
