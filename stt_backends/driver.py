@@ -124,14 +124,15 @@ class Driver:
             self._turning = False
 
     def flush(self) -> None:
-        """Send what there is to say, until the UDP socket is full."""
+        """Send what there is to say. What a full UDP socket doesn't take waits; the connections have no part in that."""
         endpoint = self.endpoint
         hub = self.hub
         send = self.socket.send
         poll = endpoint.poll_transmit
         now = self.clock()
-        transmit = self._blocked or poll(now, MOST_SEGMENTS, MOST_SENT)
-        self._blocked = None
+        if self._blocked is not None:
+            self._retry(self._blocked)
+        transmit = poll(now, MOST_SEGMENTS, MOST_SENT)
         while True:
             if transmit is None:
                 if self.socket.too_big:
@@ -144,12 +145,19 @@ class Driver:
                     break
             elif transmit.path.transport == "websocket":
                 hub.send(transmit)
+            elif self._blocked is not None:
+                pass  # a probe, which is as lost as a full socket would have it
             elif not send(transmit.data, transmit.segment_size, transmit.path.address, transmit.ecn):  # type: ignore[arg-type]
                 self._blocked = transmit
-                break
+                endpoint.receive_path_blocked(transmit.path)
             transmit = poll(now, MOST_SEGMENTS, MOST_SENT)
         if hub.dirty:
             hub.flush(now)
+
+    def _retry(self, transmit: Transmit) -> None:
+        if self.socket.send(transmit.data, transmit.segment_size, transmit.path.address, transmit.ecn):  # type: ignore[arg-type]
+            self._blocked = None
+            self.endpoint.receive_path_writable(transmit.path)
 
     def close(self) -> None:
         """Close the socket, the connections and the listener, at once. Nobody may wait for them any more."""
@@ -189,7 +197,7 @@ class Driver:
         """Whether what was just queued will leave without another call: a turn is on, or others wait already."""
         if self._settling:
             self._fresh = True
-        return self._settling or self._turning or self._blocked is not None
+        return self._settling or self._turning
 
     def settle(self) -> bool:
         """Everybody had a turn since the last command was held back; True where this must be called once more."""
