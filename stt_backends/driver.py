@@ -124,7 +124,7 @@ class Driver:
             self._turning = False
 
     def flush(self) -> None:
-        """Send what there is to say. What a full UDP socket doesn't take waits; the connections have no part in that."""
+        """Send what there is to say. What a full UDP socket does not take waits, and nothing else does."""
         endpoint = self.endpoint
         hub = self.hub
         send = self.socket.send

@@ -97,14 +97,14 @@ def test_a_full_udp_socket_holds_up_what_leaves_by_it_alone() -> None:
     keys = client.connect(server), link.connect()
     lab.run_until(lambda: len(server.all(SessionEstablished)) == 2)
     lab.run_for(1.0)
-    socket = client.session(keys[0]).path
+    socket = core_session(client, keys[0]).path
     link.client.endpoint.receive_path_blocked(socket)
     late = client.connect(server)
     for key in keys:
         client.session(key).send_message(client.open_stream(key), b"now")
     lab.run_for(1.0)
     (arrived,) = server.stream_openings
-    assert server.session(arrived.session_key).path == link.server.path
+    assert core_session(server, arrived.session_key).path == link.server.path
     link.client.endpoint.receive_path_writable(socket)
     client.wake()
     lab.run_until(lambda: len(server.stream_openings) == 2, timeout=0.1)
