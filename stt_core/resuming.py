@@ -371,10 +371,8 @@ class Resuming:
         """A session has keys that both sides hold, its first or others."""
         if session.role is Role.INITIATOR:
             self._own[session.session_id] = session.key
-        elif self._context.config.ticket_lifetime >= 1:
-            if session.record is None:
-                self._note(session, Record(self._context.entropy(RECORD_ID_SIZE), session.key, None))
-            self.on_ticket_due(session.key, now)
+        elif session.record is None and self._context.config.ticket_lifetime >= 1:
+            self._note(session, Record(self._context.entropy(RECORD_ID_SIZE), session.key, None))
 
     def _note(self, session: Session, record: Record) -> None:
         record.identity_key = session.peer_identity_key if session.peer_identity_kept else None
