@@ -6,6 +6,7 @@ when to speak.
 
 from __future__ import annotations
 
+from stt_core import frames
 from stt_core.channel import Channel
 from stt_core.context import Context
 from stt_core.errors import ErrorCode, SessionClosedError, StateError, STTError
@@ -167,6 +168,21 @@ class Commands:
     def read_datagram(self) -> bytes | None:
         """The oldest unreliable message received, or None."""
         return None if self.state is SessionState.DETACHED else self._require_channel().datagrams.read()
+
+    def send_dht(self, message: bytes) -> bool:
+        """Send a DHT message, which may get lost; False where the path has no room for one so long, or the queue none.
+
+        :raises SessionClosedError: on a session that is closing or over.
+        """
+        self._for_sending()
+        if self.state is SessionState.DETACHED:
+            return False
+        channel = self._require_channel()
+        return len(message) <= channel.max_datagram and channel.datagrams.send(message, frames.Dht)
+
+    def read_dht(self) -> bytes | None:
+        """The oldest DHT message received, or None."""
+        return None if self.state is SessionState.DETACHED else self._require_channel().datagrams.read_rpc()
 
     def migrate(self, path: Path, now: float) -> None:
         """Move to another path, once it has answered: ``PathChanged`` tells that it has, ``PathFailed`` that it didn't.

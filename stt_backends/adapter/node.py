@@ -23,6 +23,7 @@ from stt_backends.adapter.building import NodeSettings, build_driver
 from stt_backends.adapter.callbacks import BaseCallbacks, ClosedCallback
 from stt_backends.adapter.connecting import Connecting, Destination, Found, destination_of
 from stt_backends.adapter.errors import ErrorFamily
+from stt_backends.adapter.lodging import Lodger
 from stt_backends.adapter.parking import ParkingLot
 from stt_backends.adapter.pump import Pump
 from stt_backends.adapter.session import OF_STREAMS, BaseSession
@@ -31,6 +32,7 @@ from stt_backends.driver import Driver
 from stt_backends.udp import UdpSocket
 from stt_backends.websocket.link import Link, Target
 from stt_core.config import MAX_DATAGRAM, check_seconds
+from stt_core.dht.attached import refuse
 from stt_core.endpoint import Endpoint
 from stt_core.errors import (
     AuthenticationError,
@@ -152,6 +154,7 @@ class BaseNode(ABC, Generic[SessionT]):
         self._news: ParkingLot | None = None
         """Of sessions that arrive and of the end; there from the start on."""
         self._callbacks = self._make_callbacks()
+        self._lodger: Lodger | None = None
 
     def __repr__(self) -> str:
         where = f"{self.bind_address}:{self._socket.address[1]}" if self._socket else "not started"
@@ -205,6 +208,7 @@ class BaseNode(ABC, Generic[SessionT]):
             return False
         if not self._stopping:
             self._stopping = True
+            self._evict()
             driver.endpoint.close(ErrorCode.SHUTTING_DOWN, "the node is stopping", linger=STOP_LINGER)
         self._wake_pump()
         self._fail_connecting()
@@ -224,6 +228,7 @@ class BaseNode(ABC, Generic[SessionT]):
             logger.error("the node failed and stops", exc_info=crash)
             self._crash = crash
         self._stopping = True
+        self._evict()
         driver, sock = self._started()
         sock.close()
         driver.hub.close(driver.clock())
@@ -235,6 +240,16 @@ class BaseNode(ABC, Generic[SessionT]):
             self._stopped = True
             self._fail_connecting()
             self._wake()
+
+    def take_in(self, lodger: Lodger | None) -> None:
+        """Tell ``lodger`` of all that is no news of a stream, until the node stops; None: no longer."""
+        self._lodger = lodger
+        self._wake_pump()
+
+    def _evict(self) -> None:
+        lodger, self._lodger = self._lodger, None
+        if lodger is not None:
+            lodger.end()
 
     def _raise_crash(self) -> None:
         """Tell what the node failed of to whoever stops it, once."""
@@ -292,6 +307,22 @@ class BaseNode(ABC, Generic[SessionT]):
         :raises StateError: before the node is started.
         """
         return self._started()[1].address
+
+    @property
+    def socket(self) -> UdpSocket | AbsentSocket:
+        """What it is bound to.
+
+        :raises StateError: before the node is started.
+        """
+        return self._started()[1]
+
+    @property
+    def clock(self) -> Callable[[], float]:
+        """The clock that the endpoint is given times of, seconds.
+
+        :raises StateError: before the node is started.
+        """
+        return self._started()[0].clock
 
     @property
     def endpoint(self) -> Endpoint:
@@ -496,7 +527,10 @@ class BaseNode(ABC, Generic[SessionT]):
             concerned = self._sessions.get(event.session_key)
             if concerned is not None:
                 concerned.handle_event(event)
-        elif isinstance(event, SessionEstablished):
+            return
+        if self._lodger is not None:
+            self._lodger.handle_event(event, self._started()[0].clock())
+        if isinstance(event, SessionEstablished):
             self._on_new_session(event)
         elif isinstance(event, HandshakeFailed):
             connecting = self._connecting.get(event.session_key)
@@ -507,23 +541,30 @@ class BaseNode(ABC, Generic[SessionT]):
             if isinstance(event.error, AuthenticationError):
                 self._callbacks.tell_closed(b"", str(CloseReason.AUTH_FAILURE))
         elif isinstance(event, Event):
-            session = self._sessions.get(event.session_key)
-            if session is None:
-                return
-            session.handle_event(event)
-            if isinstance(event, SessionDetached):
-                logger.info("%r detached: %s", session, event.message)
-                self._callbacks.tell_detached(session)
-            elif isinstance(event, SessionResumed):
-                logger.info("%r goes on with %s", session, event.path.address)
-                if event.attempt is not None and (connecting := self._connecting.get(event.attempt)) is not None:
-                    connecting.succeed(session)
-            if isinstance(event, SessionClosed):
-                del self._sessions[event.session_key]
-                logger.info("%r closed: %s (%s)", session, event.reason, event.message)
-                self._callbacks.tell_closed(event.session_id, str(event.reason))
+            self._on_session_event(event)
+
+    def _on_session_event(self, event: Event) -> None:
+        session = self._sessions.get(event.session_key)
+        if session is None:
+            return
+        session.handle_event(event)
+        if isinstance(event, SessionDetached):
+            logger.info("%r detached: %s", session, event.message)
+            self._callbacks.tell_detached(session)
+        elif isinstance(event, SessionResumed):
+            logger.info("%r goes on with %s", session, event.path.address)
+            if event.attempt is not None and (connecting := self._connecting.get(event.attempt)) is not None:
+                connecting.succeed(session)
+        if isinstance(event, SessionClosed):
+            del self._sessions[event.session_key]
+            logger.info("%r closed: %s (%s)", session, event.reason, event.message)
+            self._callbacks.tell_closed(event.session_id, str(event.reason))
 
     def _on_new_session(self, event: SessionEstablished) -> None:
+        if event.dht_only:
+            if self._lodger is None:
+                refuse(self.endpoint, event.session_key)
+            return
         session = self._make_session(self.endpoint.session(event.session_key))
         self._sessions[event.session_key] = session
         logger.info("%r established with %s", session, event.path.address)
