@@ -16,7 +16,7 @@ from stt_backends.absent import AbsentSocket
 from stt_backends.udp import MAX_BATCH, MAX_SEGMENTS, UdpSocket
 from stt_backends.websocket.hub import Hub, Source
 from stt_core.endpoint import Endpoint
-from stt_core.events import AnyEvent, PathReleased
+from stt_core.events import AnyEvent, PathReleased, SessionEstablished
 from stt_core.types import Path, Transmit
 
 MOST_READS = 8
@@ -45,7 +45,7 @@ class Driver:
     """
 
     __slots__ = (
-        "__weakref__", "_blocked", "_fresh", "_last_path", "_on_event", "_passes", "_reads", "_settling",
+        "__weakref__", "_blocked", "_connected", "_fresh", "_last_path", "_on_event", "_passes", "_reads", "_settling",
         "_submitted_at", "_turning", "clock", "endpoint", "hub", "socket",
     )  # fmt: skip
 
@@ -67,7 +67,7 @@ class Driver:
         self._reads = 1
         self._turning = False
         self._submitted_at = 0.0
-        self._settling = self._fresh = False
+        self._settling = self._fresh = self._connected = False
         self._passes = 0
         _drivers.add(self)
 
@@ -87,8 +87,9 @@ class Driver:
         """Whether nothing is alive and nothing waits to be sent, farewells of connections included."""
         return self.endpoint.idle and self.hub.idle
 
-    def turn(self) -> None:
-        """Read what there is (bounded), act on timers, deliver events, send."""
+    def turn(self) -> bool:
+        """Read what there is (bounded), act on timers, deliver events, send; True where :meth:`settle`
+        must follow when everybody else had a turn."""
         now = self.clock()
         self._turning = True
         try:
@@ -102,13 +103,11 @@ class Driver:
                 self.endpoint.handle_timer(now)
             if self.hub.due is not None:
                 self.hub.handle_timers(now)
-            self._deliver()
-            if self._blocked is not None or self.endpoint.wants_to_send:
-                self.flush()
+            return self._end_turn()
         finally:
             self._turning = False
 
-    def turn_of(self, source: Source, writable: bool = False) -> None:
+    def turn_of(self, source: Source, writable: bool = False) -> bool:
         """A connection or the listener is readable, or ``writable``: do what :meth:`turn` does for the UDP socket."""
         now = self.clock()
         self._turning = True
@@ -117,11 +116,23 @@ class Driver:
             due = self.endpoint.next_timer()
             if due is not None and due <= now:
                 self.endpoint.handle_timer(now)
-            self._deliver()
-            if self.endpoint.wants_to_send:
-                self.flush()
+            return self._end_turn()
         finally:
             self._turning = False
+
+    def _end_turn(self) -> bool:
+        """Deliver events and send. Whoever connected is let speak first: its first words leave with ours, in one
+        datagram, and where they are its last ours need not be said."""
+        self._deliver()
+        connected, self._connected = self._connected, False
+        if connected and self._blocked is None:
+            settling, self._settling = self._settling, True
+            if not settling:
+                self._passes = MOST_PASSES  # one pass of the event loop is all it takes
+            return not settling
+        if self._blocked is not None or self.endpoint.wants_to_send:
+            self.flush()
+        return False
 
     def flush(self) -> None:
         """Send what there is to say. What a full UDP socket does not take waits, and nothing else does."""
@@ -254,6 +265,8 @@ class Driver:
         while (event := next_event()) is not None:
             if event.__class__ is PathReleased:
                 self.hub.release(event.path, self.clock())
+            elif event.__class__ is SessionEstablished and event.initiated:
+                self._connected = True
             self._on_event(event)
 
 

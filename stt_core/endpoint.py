@@ -81,6 +81,7 @@ class Endpoint:
             entropy=entropy,
             observer=observer,
             on_established=self._on_established,
+            welcome=self._welcome,
             surroundings=Surroundings(self._links.blocked, self._register.budget_for, self._routes),
             links=self._links,
             succession=self._resuming,
@@ -540,10 +541,14 @@ class Endpoint:
             self._register.no_longer_connecting(session)
             self._targets.clear(session.first_path)
         else:
-            responder = self._responder_at(now)
-            responder.forget(session.local_cid, now)
-            session.send_address_token(responder.address_token(session.first_path, now))
+            self._responder_at(now).forget(session.local_cid, now)
         self._resuming.on_established(session, now)
+
+    def _welcome(self, key: SessionKey, now: float) -> None:
+        """A proof of its address for the peer's next HELLO, and a ticket to resume with."""
+        session = self._sessions[key]
+        session.send_address_token(self._responder_at(now).address_token(session.first_path, now))
+        self._resuming.on_ticket_due(key, now)
 
     def _responder_at(self, now: float) -> Responder:
         """The responder, made when first needed: its keys have an age, and this is the first call with a time."""
