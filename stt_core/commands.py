@@ -196,6 +196,24 @@ class Commands:
         self._for_sending()
         self._require_channel().migration.migrate(path, now)
 
+    def require_path(self) -> None:
+        """Whether this can be told to :meth:`migrate`, asked before any trouble is gone to.
+
+        :raises SessionClosedError: on a session that is closing or over; ``StateError`` on one that is detached.
+        """
+        self._for_sending()
+        self._require_channel()
+
+    @property
+    def moving_to(self) -> Path | None:
+        """Where :meth:`migrate` sends this session, while that has yet to answer."""
+        return None if self._channel is None else self._channel.migration.paths.destination
+
+    def stay(self) -> None:
+        """Give up a :meth:`migrate` whose path hasn't answered yet; without one, nothing happens."""
+        if self._channel is not None:
+            self._channel.migration.stay()
+
     def allow_fallback(self, now: float, home: Path | None = None) -> None:
         """This side can open connections to the peer: where UDP falls silent, or the connection in use is gone,
         ``LinkWanted`` asks for one. From there the session comes back as soon as UDP answers again.

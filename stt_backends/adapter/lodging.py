@@ -32,6 +32,30 @@ class Lodger(Protocol):
         ...
 
 
+class House:
+    """A node, as what takes in a lodger."""
+
+    _lodger: Lodger | None = None
+
+    @property
+    def dht(self) -> Any:
+        """The ``KademliaDHT`` that was started with this as its ``node``; None where there is none."""
+        return None if self._lodger is None else self._lodger.owner
+
+    def take_in(self, lodger: Lodger | None) -> None:
+        """Tell ``lodger`` of all that is no news of a stream, until the node stops; None: no longer."""
+        self._lodger = lodger
+        self._wake_pump()
+
+    def _evict(self) -> None:
+        lodger, self._lodger = self._lodger, None
+        if lodger is not None:
+            lodger.end()
+
+    def _wake_pump(self) -> None:
+        raise AssertionError("a node overrides this")
+
+
 class Lodging:
     """``dht`` on a node that was started. It has what a driver and its pump have, for :class:`BaseKademliaDHT`.
 
