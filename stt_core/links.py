@@ -67,11 +67,19 @@ class Links:
             self.owners[path] = key
             self._of.setdefault(key, []).append(path)
 
+    def hand_over(self, path: Path, key: SessionKey) -> None:
+        """From here on this one is ``key``'s, whosever it was: the handshake on it was for that session."""
+        self._disown(path)
+        self.claim(path, key)
+
     def close(self, path: Path) -> SessionKey:
         """Forget this one; returns the session it served, or :data:`NOBODY`."""
         self.blocked.discard(path)
         self.trusted.discard(path)
         self._speaking.discard(path)
+        return self._disown(path)
+
+    def _disown(self, path: Path) -> SessionKey:
         key = self.owners.pop(path, NOBODY)
         paths = self._of.get(key)
         if paths is not None:

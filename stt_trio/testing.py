@@ -12,12 +12,13 @@ import trio
 import trio.testing
 
 from stt_backends.behaviours.nodes import NODES, MakeNode
+from stt_backends.behaviours.resuming import RESUMING
 from stt_backends.behaviours.stack import Stack, check
 from stt_backends.behaviours.streams import BYTE_STREAMS, MESSAGE_STREAMS, CheckedStream, MakePair
 
 __all__ = [
-    "BYTE_STREAMS", "MESSAGE_STREAMS", "NODES", "STACK", "CheckedStream", "MakeNode", "MakePair", "check_byte_streams",
-    "check_message_streams", "check_nodes",
+    "BYTE_STREAMS", "MESSAGE_STREAMS", "NODES", "RESUMING", "STACK", "CheckedStream", "MakeNode", "MakePair",
+    "check_byte_streams", "check_message_streams", "check_nodes", "check_resuming",
 ]  # fmt: skip
 
 STACK: Final = Stack(
@@ -47,3 +48,8 @@ async def check_byte_streams(make: MakePair) -> None:
 async def check_nodes(make: MakeNode) -> None:
     """Check nodes; ``async with make(**settings) as node`` starts one at a free port of 127.0.0.1."""
     await check(STACK, NODES, make)
+
+
+async def check_resuming(make: MakeNode) -> None:
+    """Check how nodes resume sessions; ``make`` is as for :func:`check_nodes`."""
+    await check(STACK, RESUMING, make)

@@ -86,6 +86,11 @@ def test_nodes(kind: Kind, behaviour: Behaviour[Any]) -> None:
     kind.check(behaviour, kind.make_node)
 
 
+@pytest.mark.parametrize("behaviour", stt_trio.testing.RESUMING, ids=named)
+def test_resuming(kind: Kind, behaviour: Behaviour[Any]) -> None:
+    kind.check(behaviour, kind.make_node)
+
+
 def test_the_published_checks_run_the_whole_list_and_notice_what_is_wrong() -> None:
     class Deaf:
         """Behaves but for one thing: it gives no end."""
@@ -115,6 +120,7 @@ def test_the_published_checks_run_the_whole_list_and_notice_what_is_wrong() -> N
             await module.check_byte_streams(lambda: kind.make_pair("bytes"))
             await module.check_message_streams(lambda: kind.make_pair("messages"))
             await module.check_nodes(kind.make_node)
+            await module.check_resuming(kind.make_node)
             with pytest.raises(AssertionError, match="nothing was raised"):
                 await module.BYTE_STREAMS[1](module.STACK, make_deaf)
 
