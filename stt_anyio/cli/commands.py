@@ -48,7 +48,11 @@ GOODBYE_PATIENCE = 1.0
 
 
 @asynccontextmanager
-async def _node(seed: bytes, **settings: Any) -> AsyncIterator[STTNode]:
+async def running_node(seed: bytes, **settings: Any) -> AsyncIterator[STTNode]:
+    """A node, stopped at the end.
+
+    :raises Failure: if it can't be started.
+    """
     node = STTNode(
         shared_seed=seed,
         keep_alive_interval=KEEP_ALIVE_INTERVAL,
@@ -76,7 +80,7 @@ async def _connected(seed: bytes, addresses: Sequence[Address | str], timeout: f
         async with AsyncExitStack() as stack:
             try:
                 node = await stack.enter_async_context(
-                    _node(seed, bind_address="::" if ":" in address[0] else "0.0.0.0")
+                    running_node(seed, bind_address="::" if ":" in address[0] else "0.0.0.0")
                 )
                 session = await node.connect(address, timeout=timeout)
             except (ConnectionRefusedError, ConnectionTimeoutError) as error:
@@ -190,7 +194,7 @@ def receive(arguments: argparse.Namespace, summary: Summary) -> None:
 
 async def _listen(seed: bytes, host: str, port: int, transport: str, inbox: _Inbox, *, once: bool) -> None:
     limit = {"max_sessions": 1} if once else {}
-    async with _node(seed, bind_address=host, port=port, transport=transport, **limit) as node:
+    async with running_node(seed, bind_address=host, port=port, transport=transport, **limit) as node:
         node.on_session_closed(
             lambda session_id, reason: None if session_id else say("refused a peer that holds another seed")
         )
