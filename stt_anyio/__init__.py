@@ -7,6 +7,7 @@ import logging
 from stt_anyio.attributes import STTAttribute
 from stt_anyio.connectables import MessageConnectable, StreamConnectable
 from stt_anyio.content import ContentDistribution, Fetching
+from stt_anyio.continuity import CryptoSessionContinuity
 from stt_anyio.datagrams import DatagramStream
 from stt_anyio.dht import KademliaDHT
 from stt_anyio.errors import SessionClosedError, StreamClosedError, StreamResetError
@@ -50,6 +51,7 @@ __all__ = [
     "ContentAffinityPool",
     "ContentDistribution",
     "ContentUnavailableError",
+    "CryptoSessionContinuity",
     "DHTNode",
     "DatagramStream",
     "Delivery",

@@ -29,6 +29,7 @@ from stt_core.errors import (
 from stt_core.state import SessionState
 from stt_core.types import RateLimits
 from stt_trio.content import ContentDistribution, Fetching
+from stt_trio.continuity import CryptoSessionContinuity
 from stt_trio.datagrams import DatagramChannel
 from stt_trio.dht import KademliaDHT
 from stt_trio.errors import SessionClosedError, StreamClosedError, StreamResetError
@@ -48,6 +49,7 @@ __all__ = [
     "ContentAffinityPool",
     "ContentDistribution",
     "ContentUnavailableError",
+    "CryptoSessionContinuity",
     "DHTNode",
     "DatagramChannel",
     "Delivery",

@@ -20,7 +20,6 @@ import anyio
 
 from stt_anyio import ContentDistribution, Fetching, FetchProgress, KademliaDHT
 from stt_anyio.cli.addresses import parse_address, resolve, spelled
-from stt_anyio.cli.commands import running_node
 from stt_anyio.cli.dht import as_json, parse_id
 from stt_anyio.cli.disk import Source
 from stt_anyio.cli.failure import Exit, Failure
@@ -28,6 +27,7 @@ from stt_anyio.cli.interrupts import signals
 from stt_anyio.cli.output import emit, say
 from stt_anyio.cli.progress import Progress
 from stt_anyio.cli.seed import shared_seed
+from stt_anyio.cli.sessions import running_node
 from stt_anyio.cli.summary import Summary
 from stt_core.dht import Outcome
 from stt_core.errors import StoreError
@@ -44,31 +44,28 @@ def _friends(arguments: argparse.Namespace) -> Friends:
 
 @asynccontextmanager
 async def _distribution(
-    seed: bytes, bind: str, port: int, friends: Friends, store: str | os.PathLike[str] | None, limit: float | None
-) -> AsyncIterator[tuple[ContentDistribution, KademliaDHT]]:
-    """A node that serves what it has, and finds and is found by way of the DHT node at ``port``.
+    arguments: argparse.Namespace,
+    seed: bytes,
+    port: int,
+    friends: Friends,
+    store: str | os.PathLike[str] | None,
+    limit: float | None,
+) -> AsyncIterator[ContentDistribution]:
+    """A node that serves what it has, and finds and is found by a DHT on the same port.
 
-    :raises Failure: if a port or the store can't be had.
+    :raises Failure: if the port or the store can't be had.
     """
-    async with running_node(seed, bind_address=bind) as node:
-        dht = KademliaDHT(node.endpoint.config.node_id, port, bind_address=bind, announced_port=node.port)
+    async with running_node(seed, bind_address=arguments.bind, port=port) as node:
+        dht = KademliaDHT(node.endpoint.config.node_id, node=node, private=arguments.private)
         try:
             content = ContentDistribution(dht, node=node, store=store, upload_limit=limit)
         except StoreError as error:
             raise Failure(Exit.USAGE, str(error)) from error
-        async with content:
-            try:
-                await dht.start()
-            except OSError as error:
-                raise Failure(Exit.USAGE, error.strerror or str(error)) from error
-            try:
-                await _join(dht, friends)
-                async with anyio.create_task_group() as tasks:
-                    tasks.start_soon(node.serve, content.serve)
-                    yield content, dht
-                    tasks.cancel_scope.cancel()
-            finally:
-                await dht.stop()
+        async with content, dht, anyio.create_task_group() as tasks:
+            tasks.start_soon(node.serve, content.serve)
+            await _join(dht, friends)
+            yield content
+            tasks.cancel_scope.cancel()
 
 
 async def _join(dht: KademliaDHT, friends: Friends) -> None:
@@ -93,13 +90,13 @@ def publish(arguments: argparse.Namespace, summary: Summary) -> None:
 
 
 async def _publish(seed: bytes, path: Path, friends: Friends, arguments: argparse.Namespace, summary: Summary) -> None:
-    settings = (arguments.bind, arguments.port, friends, arguments.store, arguments.upload_limit)
-    async with _distribution(seed, *settings) as (content, dht):
+    settings = (arguments.port, friends, arguments.store, arguments.upload_limit)
+    async with _distribution(arguments, seed, *settings) as content:
         content_id = await content.publish_content(path)
-        told = {"content_id": content_id.hex(), "port": dht.port, "node_port": content.node.port}
+        told = {"content_id": content_id.hex(), "port": content.node.port}
         summary.details = {"content_id": content_id.hex(), "sent": 0}
         emit(json.dumps(told) + "\n" if arguments.json else f"{content_id.hex()}\n")
-        say(f"serving {path} by way of {spelled(arguments.bind, dht.port)}")
+        say(f"serving {path} at {spelled(arguments.bind, content.node.port)}")
         try:
             await anyio.sleep_forever()
         finally:
@@ -142,7 +139,7 @@ async def _fetch(
     summary: Summary,
 ) -> None:
     begun = time.monotonic()
-    async with _distribution(seed, arguments.bind, 0, friends, store, None) as (content, _):
+    async with _distribution(arguments, seed, 0, friends, store, None) as content:
         fetching = content.fetch(content_id, timeout=arguments.timeout)
         try:
             with Progress(wanted=not arguments.json) as progress, progress.content(path.name) as show:

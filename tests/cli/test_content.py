@@ -43,7 +43,7 @@ def test_a_file_is_published_and_fetched_by_its_id(tmp_path: Path) -> None:
         code, stdout, stderr = outcome(publisher)
     assert record["ok"] is True
     assert (record["bytes"], record["resumed_bytes"], record["dropped"]) == (5_000_000, 0, [])
-    assert [(peer["port"], peer["bytes"] >= 5_000_000) for peer in record["peers"]] == [(told["node_port"], True)]
+    assert [(peer["port"], peer["bytes"] >= 5_000_000) for peer in record["peers"]] == [(told["port"], True)]
     assert hashlib.sha256(target.read_bytes()).digest() == hashlib.sha256(source.read_bytes()).digest()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "out"]
     assert code == 130

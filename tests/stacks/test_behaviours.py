@@ -15,6 +15,7 @@ import trio
 
 import stt_anyio.testing
 import stt_trio.testing
+from stt_backends.behaviours.dht import DHTS, Makers
 from stt_backends.behaviours.stack import LIMIT, Behaviour, Stack
 from stt_backends.behaviours.streams import CheckedStream
 
@@ -28,6 +29,7 @@ class Kind:
     stack: Stack
     node: type[Any]
     distribution: type[Any]
+    dht: type[Any]
     run: Callable[[Callable[[], Awaitable[None]]], None]
 
     def make_node(self, **settings: Any) -> Any:
@@ -60,14 +62,16 @@ def through_anyio(backend: str, **options: Any) -> Kind:
     def run(main: Callable[[], Awaitable[None]]) -> None:
         anyio.run(main, backend=backend, backend_options=options)
 
-    return Kind(stt_anyio.testing.STACK, stt_anyio.STTNode, stt_anyio.ContentDistribution, run)
+    return Kind(stt_anyio.testing.STACK, stt_anyio.STTNode, stt_anyio.ContentDistribution, stt_anyio.KademliaDHT, run)
 
 
 KINDS = {
     "asyncio": through_anyio("asyncio"),
     "asyncio+uvloop": through_anyio("asyncio", use_uvloop=True),
     "anyio+trio": through_anyio("trio"),
-    "trio": Kind(stt_trio.testing.STACK, stt_trio.STTNode, stt_trio.ContentDistribution, trio.run),
+    "trio": Kind(
+        stt_trio.testing.STACK, stt_trio.STTNode, stt_trio.ContentDistribution, stt_trio.KademliaDHT, trio.run
+    ),
 }
 
 
@@ -98,6 +102,21 @@ def test_nodes(kind: Kind, behaviour: Behaviour[Any]) -> None:
 @pytest.mark.parametrize("behaviour", stt_trio.testing.CONTENTS, ids=named)
 def test_contents(kind: Kind, behaviour: Behaviour[Any]) -> None:
     kind.check(behaviour, kind.make_distribution)
+
+
+@pytest.mark.parametrize("behaviour", stt_trio.testing.RESUMING, ids=named)
+def test_resuming(kind: Kind, behaviour: Behaviour[Any]) -> None:
+    kind.check(behaviour, kind.make_node)
+
+
+@pytest.mark.parametrize("behaviour", stt_trio.testing.MOVES, ids=named)
+def test_moves(kind: Kind, behaviour: Behaviour[Any]) -> None:
+    kind.check(behaviour, kind.make_node)
+
+
+@pytest.mark.parametrize("behaviour", DHTS, ids=named)
+def test_dhts(kind: Kind, behaviour: Behaviour[Any]) -> None:
+    kind.check(behaviour, Makers(kind.make_node, kind.dht))
 
 
 def test_the_published_checks_run_the_whole_list_and_notice_what_is_wrong() -> None:
