@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import socket
 from collections.abc import Iterator
 from itertools import count
@@ -22,6 +23,10 @@ class FakeEndpoint:
     def __init__(self) -> None:
         self.due: float | None = None
         self.happened: list[str] = []
+
+    @property
+    def quiet_until(self) -> float:
+        return math.inf if self.due is None else self.due
 
     def next_timer(self) -> float | None:
         return self.due
