@@ -1,5 +1,5 @@
 # Every target sets up what it needs: a machine with Python 3.11 (and the pip that came with it) and make is enough.
-# Only the tests in tests/netns want root, and iproute2; one in tests/interop wants Chromium.
+# Only the tests in tests/netns want root, and iproute2; one in tests/interop wants Chromium, tests/fleet a Redis server.
 # Stamp files in the virtual environments say what is installed, so that a second run starts at once.
 # What gets installed is written down in pyproject.toml alone.
 
@@ -26,7 +26,7 @@ COMPILED_TESTS := tests/test_build.py $(wildcard tests/core tests/handshake test
 	tests/threats tests/backends tests/anyio_adapter tests/trio_adapter) \
 	tests/fuzz/test_corpus.py::test_the_corpus_holds tests/fuzz/test_corpus.py::test_mutations_of_the_corpus_hold
 
-.PHONY: help install demo test test-core compiled iproute2 chromium lint format bench guard fuzz docs clean
+.PHONY: help install demo test test-core compiled iproute2 chromium redis-server lint format bench guard fuzz docs clean
 
 help:
 	@echo "make demo     see a file cross between two processes of this machine"
@@ -43,7 +43,7 @@ install: $(VENV)/.installed
 demo: install
 	$(BIN)/stt demo
 
-test: lint test-core iproute2 chromium
+test: lint test-core iproute2 chromium redis-server
 	$(BIN)/python -m pytest
 
 # tests/netns makes network namespaces with ip(8), as root; a test says so where either is missing.
@@ -58,6 +58,12 @@ chromium:
 	test "$$(id -u)" != 0 || ! command -v apt-get >/dev/null || \
 	{ apt-get update --quiet && apt-get install --quiet --yes --no-install-recommends chromium; } || \
 	echo "no Chromium could be installed: tests/interop/test_chromium.py will be skipped" >&2
+
+# tests/fleet starts a Redis server of its own; it is skipped where there is none.
+redis-server:
+	@command -v redis-server >/dev/null || test "$$(id -u)" != 0 || ! command -v apt-get >/dev/null || \
+	{ apt-get update --quiet && apt-get install --quiet --yes --no-install-recommends redis-server; } || \
+	echo "no redis-server could be installed: tests/fleet will be skipped" >&2
 
 # The core's own tests, in an environment that holds pytest and nothing else: the proof that the core needs nothing.
 test-core: $(CORE_VENV)/.ready

@@ -10,6 +10,7 @@ from fuzz.entropy import entropy_of
 from stt_backends.pyca import PycaCrypto
 from stt_core import packet
 from stt_core.errors import Violation
+from stt_core.forwarding import parse_request_untrusted
 from stt_core.frames import Error, Frame, SessionClose, parse_frames_untrusted
 from stt_core.handshake.identity import Binding, Identity
 from stt_core.handshake.sealed import parse_sealed_untrusted, seal_content
@@ -98,3 +99,15 @@ def target_message_length(data: bytes) -> None:
     if found is not None:
         length, size = found
         assert length_prefix(length) == data[:size]
+
+
+def target_forward_request(data: bytes) -> None:
+    """What a stream asks to be connected to: one spelling for each target."""
+    try:
+        purpose = data.decode()
+        target = parse_request_untrusted(purpose)
+    except (UnicodeDecodeError, Violation):
+        return
+    assert target.purpose == purpose
+    assert len(data) <= 255
+    target.host.encode("idna")  # which is what the system's resolver does first

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from math import inf
+from typing import Any
 
 from stt_backends.udp import UdpSocket
 from stt_core.dht import Dht, DHTEvent
@@ -34,6 +35,15 @@ class DhtDriver:
         self._reaches_ipv6 = ":" in socket.address[0]
 
     @property
+    def address(self) -> tuple[Any, ...]:
+        """Where the socket is bound."""
+        return self.socket.address
+
+    def close(self) -> None:
+        """Close the socket."""
+        self.socket.close()
+
+    @property
     def blocked(self) -> bool:
         """Whether the socket's send buffer is full: wait until it is writable."""
         return self._blocked is not None
@@ -43,7 +53,7 @@ class DhtDriver:
         """It has no connections."""
         return None
 
-    def turn_of(self, source: object, writable: bool = False) -> None:
+    def turn_of(self, source: object, writable: bool = False) -> bool:
         """Never called: there is nothing but the socket."""
         raise AssertionError(f"{source!r} is no socket of a DHT node")
 
@@ -57,8 +67,8 @@ class DhtDriver:
         due = self.dht.next_timer()
         return inf if due is None else due
 
-    def turn(self) -> None:
-        """Read what there is (bounded), act on timers, deliver events, send."""
+    def turn(self) -> bool:
+        """Read what there is (bounded), act on timers, deliver events, send. Nothing is ever held back."""
         now = self.clock()
         for _ in range(MOST_READS):
             got = self.socket.receive()
@@ -71,6 +81,7 @@ class DhtDriver:
             pass  # a hint that anybody can forge: the query runs out of time anyway
         self.dht.handle_timer(now)
         self._flush(now)
+        return False
 
     def submit(self) -> bool:
         """A command was given: send what it queued. Never held back."""

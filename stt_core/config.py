@@ -31,6 +31,9 @@ class EndpointConfig:
 
     ``congestion`` is how the window of a path follows its losses: CUBIC (RFC 9438), or NewReno (RFC 9002).
 
+    The windows of a session and of each stream grow to ``max_window``; with ``max_stream_window`` a stream's stays
+    below that, so that streams nobody reads can't hold up all others.
+
     ``stable_resets`` lets an endpoint with the same ``node_seed`` reset sessions it lost in a restart; it must be off
     where several processes serve one port, or they reset each other's sessions.
 
@@ -57,6 +60,7 @@ class EndpointConfig:
     stream_window: int = 256 * KIB
     session_window: int = 1 * MIB
     max_window: int = 16 * MIB
+    max_stream_window: int | None = None
     max_message: int = 16 * MIB
     send_buffer: int = 1 * MIB
     datagram_queue: int = 256 * KIB
@@ -97,6 +101,8 @@ class EndpointConfig:
         _check("stream_window", self.stream_window, 4 * KIB, 2**30, "bytes")
         _check("session_window", self.session_window, self.stream_window, 2**30, "bytes")
         _check("max_window", self.max_window, self.session_window, 2**30, "bytes")
+        if self.max_stream_window is not None:
+            _check("max_stream_window", self.max_stream_window, self.stream_window, self.max_window, "bytes")
         _check("max_message", self.max_message, 1, 2**31, "bytes")
         _check("resumable_window", self.resumable_window, 4 * KIB, 2**30, "bytes")
         _check("detached_timeout", self.detached_timeout, 0.001, 86400, "seconds")

@@ -21,6 +21,7 @@ from stt_core.context import Context
 from stt_core.crypto import Crypto
 from stt_core.errors import ErrorCode, StateError
 from stt_core.events import AnyEvent, PeerRejected
+from stt_core.guest import Guest
 from stt_core.handshake import PENDING_LIFETIME, Accepted, Identity, Initiator, Refused, Responder
 from stt_core.handshake.limits import TargetBudget
 from stt_core.handshake.resume import Wish
@@ -80,6 +81,7 @@ class Endpoint:
             entropy=entropy,
             observer=observer,
             on_established=self._on_established,
+            welcome=self._welcome,
             surroundings=Surroundings(self._links.blocked, self._register.budget_for, self._routes),
             links=self._links,
             succession=self._resuming,
@@ -93,13 +95,14 @@ class Endpoint:
         self._targets = TargetBudget(config.rate_limits or RateLimits())
         self._replies: deque[Transmit] = deque()
         self._counters = EndpointStatistics()
+        self._guest: Guest | None = None
 
     # --- getters
 
     @property
     def idle(self) -> bool:
         """Whether no session is alive and nothing waits to be sent (a closed session's last seconds don't count)."""
-        return not (self._register.live or self._replies or self._context.ready)
+        return not (self._register.live or self._replies or self._context.ready or self._links.held)
 
     @property
     def wants_to_send(self) -> bool:
@@ -150,6 +153,7 @@ class Endpoint:
         peer_key: bytes | None = None,
         timeout: float | None = None,
         transport: str = "udp",
+        dht_only: bool = False,
     ) -> SessionKey:
         """Begin a session; ``SessionEstablished`` or ``HandshakeFailed`` tells how it went.
 
@@ -157,12 +161,13 @@ class Endpoint:
         session (see :class:`~stt_core.types.Path`).
 
         ``peer_node_id`` names who must answer: another name there is as a wrong seed. ``peer_key`` is the peer's
-        32-byte identity key, where it must prove one. ``timeout`` in seconds, by default ``handshake_timeout``.
+        32-byte identity key, where it must prove one. ``timeout`` in seconds, by default ``handshake_timeout``. With
+        ``dht_only`` the peer is told that this session is no affair of its application's.
 
         :raises ConfigurationError: on an argument of the wrong type or size.
         :raises StateError: at ``max_sessions``, or where the connection serves a session already.
         """
-        return self._dial(Path(transport, address), now, peer_node_id, peer_key, timeout, None)
+        return self._dial(Path(transport, address), now, peer_node_id, peer_key, timeout, None, dht_only=dht_only)
 
     def resume(
         self,
@@ -198,6 +203,8 @@ class Endpoint:
         peer_key: bytes | None,
         timeout: float | None,
         wish: Wish | None,
+        *,
+        dht_only: bool = False,
     ) -> SessionKey:
         if peer_node_id is not None:
             check_bytes("peer_node_id", peer_node_id, 1, 255)
@@ -218,7 +225,7 @@ class Endpoint:
                 crypto=self._context.crypto,
                 entropy=self._entropy,
                 local_cid=cid,
-                parameters=self._parameters(cid),
+                parameters=self._parameters(cid, dht_only=dht_only),
                 now=at,
                 peer_node_id=peer_node_id,
                 peer_key=peer_key,
@@ -231,6 +238,7 @@ class Endpoint:
             )
 
         session = self._register.add(Role.INITIATOR, path, cid)
+        session.dht_only = dht_only
         if wish is not None:
             self._resuming.expect(session.key, wish, begin)
         session.start(lambda at: begin(at, cid, wish), now)
@@ -243,6 +251,25 @@ class Endpoint:
             session = self._sessions[key]
             session.close(code, reason, linger=linger)
             self._register.touch(session)
+
+    def attach(self, guest: Guest | None) -> None:
+        """Let ``guest`` share the socket: it gets what is no packet of a session, and answers by :meth:`send_raw`.
+
+        None lets it go.
+
+        :raises StateError: where there is one already.
+        """
+        if guest is not None and self._guest is not None:
+            raise StateError("something shares this endpoint's socket already")
+        self._guest = guest
+
+    def send_raw(self, data: bytes, path: Path) -> bool:
+        """Send a datagram of the guest's; False where too many wait for the socket, and it is lost."""
+        if data[0] >= 0x40:
+            raise ValueError("the first byte says that it is a packet of a session's")
+        if has_room := len(self._replies) < MAX_REPLIES:
+            self._reply(data, path)
+        return has_room
 
     def abandon(self, reason: str) -> None:
         """The socket is gone: end every session here and now, with nothing sent."""
@@ -263,6 +290,8 @@ class Endpoint:
             self._receive_protected(memoryview(data) if len(data) > LARGE else bytes(data), path, now, ecn)
         elif data[0] & 0xC0 == 0xC0:
             self._receive_handshake(bytes(data), path, now)
+        elif self._guest is not None and data[0] < 0x40 and not path.reliable:
+            self._guest.receive_datagram(bytes(data), path, now)
         else:
             self._counters.malformed += 1
 
@@ -406,13 +435,14 @@ class Endpoint:
             self._register.touch(session)
 
     def receive_path_blocked(self, path: Path) -> None:
-        """The writer of a reliable path has all it may hold: its session sends nothing there for now."""
-        self._links.blocked.add(path)
+        """The writer of a reliable path has all it may hold: its session sends nothing there for now. A UDP path stands
+        for the socket, which is full: nothing leaves by it but a probe now and then, as good as lost."""
+        self._links.block(path)
         self._tell_link(path)
 
     def receive_path_writable(self, path: Path) -> None:
         """It can take more again."""
-        self._links.blocked.discard(path)
+        self._context.ready.extend(self._links.unblock(path))
         self._tell_link(path)
 
     def _tell_link(self, path: Path) -> None:
@@ -448,6 +478,8 @@ class Endpoint:
         """
         if self._responder is not None:
             self._responder.handle_timer(now)
+        if self._guest is not None:
+            self._guest.handle_timer(now)
         for _ in range(TIMERS_AT_ONCE):
             session = self._register.agenda.take(now)
             if session is None:
@@ -472,14 +504,17 @@ class Endpoint:
         Sessions take turns, a batch each. A system call takes no more than the defaults; more are for who sends by
         several, since a batch costs less for each of its datagrams the more there are.
         """
-        if self._replies:
+        if self._replies and (reply := self._links.take(self._replies)) is not None:
             self._counters.sent += 1
-            return self._replies.popleft()
-        ready = self._context.ready
+            return reply
+        ready, held = self._context.ready, self._links.held
         while ready:
             session = self._sessions.get(ready[0])
             if session is None:  # forgotten since it asked
                 ready.popleft()
+                continue
+            if held is not None and not session.path.reliable:
+                held.append(ready.popleft())
                 continue
             transmit = session.poll_transmit(now, max_segments, max_bytes)
             if transmit is None or not session.wants_to_send:
@@ -505,6 +540,8 @@ class Endpoint:
         """When to call :meth:`handle_timer`, monotonic seconds; None for never. Poll for datagrams first."""
         responder = None if self._responder is None else self._responder.next_timer()
         at = self._register.agenda.next()
+        if self._guest is not None and (due := self._guest.next_timer()) is not None and (at is None or due < at):
+            at = due
         return responder if at is None or (responder is not None and responder < at) else at
 
     # --- book-keeping
@@ -517,10 +554,14 @@ class Endpoint:
             self._register.no_longer_connecting(session)
             self._targets.clear(session.first_path)
         else:
-            responder = self._responder_at(now)
-            responder.forget(session.local_cid, now)
-            session.send_address_token(responder.address_token(session.first_path, now))
+            self._responder_at(now).forget(session.local_cid, now)
         self._resuming.on_established(session, now)
+
+    def _welcome(self, key: SessionKey, now: float) -> None:
+        """A proof of its address for the peer's next HELLO, and a ticket to resume with."""
+        session = self._sessions[key]
+        session.send_address_token(self._responder_at(now).address_token(session.first_path, now))
+        self._resuming.on_ticket_due(key, now)
 
     def _responder_at(self, now: float) -> Responder:
         """The responder, made when first needed: its keys have an age, and this is the first call with a time."""
@@ -539,8 +580,8 @@ class Endpoint:
             )
         return self._responder
 
-    def _parameters(self, cid: bytes) -> TransportParameters:
-        return TransportParameters.of(self.config, self._routes.reset_token(cid))
+    def _parameters(self, cid: bytes, *, dht_only: bool = False) -> TransportParameters:
+        return TransportParameters.of(self.config, self._routes.reset_token(cid), dht_only=dht_only)
 
     def _reply(self, data: bytes, path: Path) -> None:
         if len(self._replies) < MAX_REPLIES:

@@ -30,7 +30,7 @@ class Life(Commands):
 
     __slots__ = (
         "_attempt", "_awaiting", "_begin", "_close_request", "_epoch", "_farewell", "_gives_up_at", "_initiator",
-        "_path", "_peer", "_untold", "local_cid", "masks", "record",
+        "_owes_welcome", "_path", "_peer", "_untold", "dht_only", "local_cid", "masks", "record",
         "resumption_secret", "resumed", "role", "scheduled_at", "ticket", "timers",
     )  # fmt: skip
 
@@ -38,6 +38,8 @@ class Life(Commands):
         super().__init__(context, key)
         self.role = role
         self.local_cid = local_cid
+        self.dht_only = False
+        """Whether it was made to carry DHT messages, by us or by the peer: no application knows of it."""
         self.masks: dict[bytes, CidMask] = {}
         """How packets to those of our connection ids are masked that any came to; empty before there are keys."""
         self.scheduled_at: float | None = None
@@ -57,6 +59,7 @@ class Life(Commands):
         self._awaiting: HandshakeResult | None = None  # to be resumed, once a packet shows that it was no replay
         self._attempt: SessionKey | None = None  # what brought the new keys, until the peer confirmed them
         self._untold = False  # to be reported once the peer confirmed
+        self._owes_welcome = False  # what the peer may need another time is yet to be sent
         self.ticket: TokenContent | None = None
         """What the peer gave to resume it with; :attr:`resumption_token` is for the application."""
         self._epoch = 0

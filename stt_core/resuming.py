@@ -2,7 +2,8 @@
 
 Rule: nothing is spent, and no session touched, before the first packet opened under the new keys, for an AUTH_PROOF may
 be a replay. The newest wins: whoever held the session before is told that it was superseded. Where the store can't
-answer, nothing is resumed and the session begins afresh (docs/resumption.md).
+answer, no streams go on: who has a proven identity is known by it, for all others the session begins afresh
+(docs/resumption.md).
 """
 
 from __future__ import annotations
@@ -228,13 +229,17 @@ class Resuming:
                 rpsk, epoch, which, heir = secret, record.epoch, inherited, True
         if which is None:
             return None
-        if not heir and self._store.is_spent(claims.ticket_id, wall):
+        certain = heir or self._is_unspent(claims.ticket_id, wall)
+        if certain is False:
             self.counters.tickets_spent_twice += 1
+            return None
+        if certain is None and claims.identity_key is None:
             return None
         if record is not None and record.epoch != epoch:
             return None  # it was resumed since by another ticket, or by identity
         full = (
             session is not None
+            and certain is not None
             and offer.session_id == session.session_id
             and claims.node_hash == _node_hash(peer.node_id)
         )
@@ -244,12 +249,21 @@ class Resuming:
             epoch + 1,
             offer.session_id if full else NO_SESSION,
             offer.ticket,
-            claims.ticket_id,
+            claims.ticket_id if certain else b"",
             claims.expires,
             claims.record_id,
             heir=heir,
             second=which == 1,
         )
+
+    def _is_unspent(self, ticket_id: bytes, wall: float) -> bool | None:
+        """None where the store doesn't answer. Such a ticket may have been spent elsewhere, so that no streams go on by
+        it; but beside the signature of the identity it is bound to, it shows nothing that the signature doesn't."""
+        try:
+            return not self._store.is_spent(ticket_id, wall)
+        except StoreError:
+            self.counters.store_failures += 1
+            return None
 
     def _by_identity(self, offer: Offer, peer: SealedContent) -> Grant | None:
         if peer.identity_key is None or not peer.identity_kept:
@@ -371,10 +385,8 @@ class Resuming:
         """A session has keys that both sides hold, its first or others."""
         if session.role is Role.INITIATOR:
             self._own[session.session_id] = session.key
-        elif self._context.config.ticket_lifetime >= 1:
-            if session.record is None:
-                self._note(session, Record(self._context.entropy(RECORD_ID_SIZE), session.key, None))
-            self.on_ticket_due(session.key, now)
+        elif session.record is None and self._context.config.ticket_lifetime >= 1 and not session.dht_only:
+            self._note(session, Record(self._context.entropy(RECORD_ID_SIZE), session.key, None))
 
     def _note(self, session: Session, record: Record) -> None:
         record.identity_key = session.peer_identity_key if session.peer_identity_kept else None
@@ -385,7 +397,7 @@ class Resuming:
         """See :class:`~stt_core.context.Succession`."""
         session = self._register.sessions[key]
         record = session.record
-        if record is None:
+        if record is None or self._context.config.ticket_lifetime < 1:
             return
         wall = self._wall(now)
         noise = self._context.entropy(TICKET_ID_SIZE + NONCE_SIZE)

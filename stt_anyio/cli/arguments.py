@@ -13,6 +13,7 @@ from stt_anyio.cli.commands import receive, send
 from stt_anyio.cli.demo import demo
 from stt_anyio.cli.dht import ACTIONS, dht
 from stt_anyio.cli.failure import Exit, Failure
+from stt_anyio.cli.forward import forward, serve
 from stt_anyio.cli.output import emit
 from stt_backends.adapter.building import TRANSPORTS
 
@@ -65,14 +66,18 @@ def _number(text: str) -> int:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
 
 
-def _seconds(text: str) -> float:
+def _seconds(text: str, most: int = 3600) -> float:
     try:
         seconds = float(text)
     except ValueError:
         seconds = 0.0
-    if not 0 < seconds <= 3600:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0, at most 3600")
+    if not 0 < seconds <= most:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0, at most {most}")
     return seconds
+
+
+def _day(text: str) -> float:
+    return _seconds(text, 86400)
 
 
 def _size(text: str) -> int:
@@ -111,7 +116,9 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="stt", description="Move files privately between two machines that share a seed.")
+    parser = _Parser(
+        prog="stt", description="Move files and TCP connections privately between two machines that share a seed."
+    )
     parser.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
     common = _Parser(add_help=False)
     common.add_argument("--json", action="store_true", help="end with one line of JSON on stdout, whatever happens")
@@ -123,28 +130,18 @@ def _parser() -> argparse.ArgumentParser:
     sender.add_argument(
         "address", metavar="HOST:PORT", help="of the receiver (an IPv6 address in [brackets]), or its ws:// URL"
     )
-    sender.add_argument(
-        "--timeout",
-        type=_seconds,
-        default=10.0,
-        metavar="SECONDS",
-        help="how long to wait for the receiver (default 10)",
-    )
+    _add_timeout(sender, "receiver")
     sender.set_defaults(run=send)
 
     receiver = commands.add_parser("recv", parents=[common], help="store files that are sent")
     receiver.add_argument(
         "directory", type=_path, nargs="?", default=".", metavar="DIR", help="where to (default here)"
     )
-    receiver.add_argument(
-        "--bind", type=_host, default="0.0.0.0", metavar="ADDR", help="address to listen on (default all of IPv4)"
-    )
-    receiver.add_argument("--port", type=_port, default=0, help="port to listen on (default any free one)")
-    receiver.add_argument(
-        "--transport", choices=TRANSPORTS, default="udp", help="what to listen by (default udp); both share the port"
-    )
+    _add_listening(receiver)
     receiver.add_argument("--once", action="store_true", help="exit after one session")
     receiver.set_defaults(run=receive)
+
+    _add_forwarding(commands, common)
 
     shown = commands.add_parser("demo", parents=[common], help="see a file cross between two processes")
     shown.add_argument("--size", type=_size, default=64, metavar="MB", help="MiB to move (default 64)")
@@ -162,3 +159,59 @@ def _parser() -> argparse.ArgumentParser:
     )
     asking.set_defaults(run=dht)
     return parser
+
+
+def _add_timeout(parser: argparse.ArgumentParser, who: str) -> None:
+    parser.add_argument(
+        "--timeout",
+        type=_seconds,
+        default=10.0,
+        metavar="SECONDS",
+        help=f"how long to wait for the {who} (default 10)",
+    )
+
+
+def _add_listening(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--bind", type=_host, default="0.0.0.0", metavar="ADDR", help="address to listen on (default all of IPv4)"
+    )
+    parser.add_argument("--port", type=_port, default=0, help="port to listen on (default any free one)")
+    parser.add_argument(
+        "--transport", choices=TRANSPORTS, default="udp", help="what to listen by (default udp); both share the port"
+    )
+
+
+def _add_forwarding(commands: Any, common: argparse.ArgumentParser) -> None:
+    serving = commands.add_parser("serve", parents=[common], help="connect those who hold the seed to TCP ports")
+    serving.add_argument(
+        "--allow",
+        action="append",
+        default=[],
+        metavar="HOST:PORT",
+        help="what may be connected to from here, spelled as forward spells it; may be repeated; nothing else is",
+    )
+    _add_listening(serving)
+    serving.add_argument(
+        "--keep",
+        type=_day,
+        default=3600.0,
+        metavar="SECONDS",
+        help="how long the connections of a client that fell silent are kept for it (default 3600)",
+    )
+    serving.set_defaults(run=serve)
+
+    forwarding = commands.add_parser("forward", parents=[common], help="make a TCP port of the other side one of here")
+    forwarding.add_argument("local_port", type=_port, metavar="LOCALPORT", help="to listen on; 0 is any free one")
+    forwarding.add_argument(
+        "address",
+        metavar="HOST:PORT",
+        help="where 'stt serve' listens (an IPv6 address in [brackets]), or its ws:// URL",
+    )
+    forwarding.add_argument(
+        "target", metavar="REMOTEHOST:REMOTEPORT", help="what to connect to from there; it must be allowed there"
+    )
+    forwarding.add_argument(
+        "--bind", type=_host, default="127.0.0.1", metavar="ADDR", help="address to listen on (default 127.0.0.1)"
+    )
+    _add_timeout(forwarding, "other side")
+    forwarding.set_defaults(run=forward)

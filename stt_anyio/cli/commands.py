@@ -8,24 +8,10 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-import anyio
-
-from stt_anyio import (
-    ByteStream,
-    CloseReason,
-    ConnectionRefusedError,
-    ConnectionTimeoutError,
-    ErrorCode,
-    MessageStream,
-    SessionClosedError,
-    STTNode,
-    STTSession,
-)
+from stt_anyio import ByteStream, MessageStream, STTSession
 from stt_anyio.cli.addresses import Address, parse_destination, resolve, spelled
 from stt_anyio.cli.disk import Source
 from stt_anyio.cli.failure import Exit, Failure, failure_of
@@ -34,76 +20,9 @@ from stt_anyio.cli.names import problem_with
 from stt_anyio.cli.output import say
 from stt_anyio.cli.progress import Progress
 from stt_anyio.cli.seed import shared_seed
+from stt_anyio.cli.sessions import candid, connected, next_stream, running_node
 from stt_anyio.cli.summary import Summary
 from stt_anyio.cli.transfer import PURPOSE, confirm, receive_file, send_file
-
-KEEP_ALIVE_INTERVAL = 2.0
-KEEP_ALIVE_TIMEOUT = 10.0
-"""Shorter than the library's: somebody is watching a transfer."""
-GOODBYE_PATIENCE = 1.0
-"""Seconds that an interrupted command waits for the peer to hear of it."""
-
-
-# --- sessions
-
-
-@asynccontextmanager
-async def _node(seed: bytes, **settings: Any) -> AsyncIterator[STTNode]:
-    node = STTNode(
-        shared_seed=seed,
-        keep_alive_interval=KEEP_ALIVE_INTERVAL,
-        keep_alive_timeout=KEEP_ALIVE_TIMEOUT,
-        **settings,
-    )
-    try:
-        node.start()
-    except OSError as error:  # a port in use, or reserved; an address that isn't ours
-        raise Failure(Exit.USAGE, error.strerror or str(error)) from error
-    try:
-        yield node
-    finally:
-        await node.stop()
-
-
-@asynccontextmanager
-async def _connected(seed: bytes, addresses: Sequence[Address | str], timeout: float) -> AsyncIterator[STTSession]:
-    """A session with the first of ``addresses``, or URLs, where anybody answers, closed at the end.
-
-    :raises Failure: or ``STTError``: what was wrong with the first, if nobody does.
-    """
-    failures: list[Failure] = []
-    for address in addresses:
-        async with AsyncExitStack() as stack:
-            try:
-                node = await stack.enter_async_context(
-                    _node(seed, bind_address="::" if ":" in address[0] else "0.0.0.0")
-                )
-                session = await node.connect(address, timeout=timeout)
-            except (ConnectionRefusedError, ConnectionTimeoutError) as error:
-                where = address if isinstance(address, str) else spelled(*address[:2])
-                failures.append(Failure(Exit.UNREACHABLE, f"can't reach {where}: {error}"))
-                failures[-1].__cause__ = error
-                continue
-            except Failure as failure:
-                failures.append(failure)
-                continue
-            async with _candid(session):
-                yield session
-            return
-    raise failures[0]
-
-
-@asynccontextmanager
-async def _candid(session: STTSession) -> AsyncIterator[None]:
-    """Close ``session`` at the end; where the end is cancellation, which here means a signal, the peer is told so."""
-    async with session:
-        try:
-            yield
-        except anyio.get_cancelled_exc_class():
-            with anyio.move_on_after(GOODBYE_PATIENCE, shield=True):
-                await session.close(ErrorCode.CANCELLED, "interrupted", linger=0)
-            raise
-
 
 # --- sending
 
@@ -159,7 +78,7 @@ async def send_files(
 
     :raises Failure: or ``STTError`` if the session can't be made, or ends; what fails one file is told to ``summary``.
     """
-    async with _connected(seed, addresses, timeout) as session:
+    async with connected(seed, addresses, timeout) as session:
         summary.begin()
         try:
             with Progress(wanted=not quiet) as progress:
@@ -190,7 +109,7 @@ def receive(arguments: argparse.Namespace, summary: Summary) -> None:
 
 async def _listen(seed: bytes, host: str, port: int, transport: str, inbox: _Inbox, *, once: bool) -> None:
     limit = {"max_sessions": 1} if once else {}
-    async with _node(seed, bind_address=host, port=port, transport=transport, **limit) as node:
+    async with running_node(seed, bind_address=host, port=port, transport=transport, **limit) as node:
         node.on_session_closed(
             lambda session_id, reason: None if session_id else say("refused a peer that holds another seed")
         )
@@ -215,8 +134,8 @@ class _Inbox:
         self._summary.begin()
         try:
             with self._progress:
-                async with _candid(session):
-                    while (stream := await _next_stream(session)) is not None:
+                async with candid(session):
+                    while (stream := await next_stream(session)) is not None:
                         if not await self._take(stream) and not session.alive:
                             break  # its end is told, as that of the file
         except Exception as error:  # noqa: BLE001 - told, bugs too
@@ -239,13 +158,3 @@ class _Inbox:
             say(f"received {name}, {size:,} bytes")
         await confirm(stream)
         return True
-
-
-async def _next_stream(session: STTSession) -> ByteStream | MessageStream | None:
-    """The next stream; None where the peer has closed the session in good order."""
-    try:
-        return await session.accept_stream()
-    except SessionClosedError as error:
-        if error.reason != CloseReason.GRACEFUL or error.code != ErrorCode.NO_ERROR:
-            raise
-        return None

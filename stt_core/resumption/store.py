@@ -61,7 +61,7 @@ class TicketStore(Protocol):
 
     ``wall`` is the time in seconds since 1970. An implementation may do I/O, and the endpoint waits for it: it must be
     a matter of microseconds, or be bounded and rare. Where it can't answer it raises :class:`StoreError`; no ticket is
-    taken then, or given.
+    given then, and none opens streams.
     """
 
     def current(self, wall: float) -> TicketKey:

@@ -35,7 +35,8 @@ class LastingStreams(StreamMap):
         if config.resumable:
             # What a session may hold while it is detached is what its windows let it.
             cap = max(config.session_window, min(config.max_window, config.resumable_window))
-            self._max_window = self._window.maximum = cap
+            self._window.maximum = cap
+            self._max_window = min(cap, config.max_stream_window or cap)
 
     @property
     def held_bytes(self) -> int:

@@ -66,7 +66,7 @@ class StreamMap:
         self._events = events
         self._send_buffer = config.send_buffer
         self._max_message = config.max_message
-        self._max_window = config.max_window
+        self._max_window = config.max_stream_window or config.max_window
         self._window_size = config.stream_window
         self._window = SessionWindow(config.session_window, config.max_window)
         self._ids = StreamIds(role, config.max_streams)

@@ -57,7 +57,7 @@ class FakeDriver(Driver):
     def quiet_until(self) -> float:
         return math.inf if self.due is None else self.due
 
-    def turn(self) -> None:
+    def turn(self) -> bool:
         self.turns += 1
         if self.due is not None and self.due <= anyio.current_time():
             self.due = None
@@ -67,6 +67,7 @@ class FakeDriver(Driver):
         self.turned = anyio.Event()
         if self.failing is not None:
             raise self.failing
+        return False
 
     def submit(self) -> bool:
         self.submitted.append(True)

@@ -43,6 +43,13 @@ def refusal(*arguments: str, seed: str | None = SEED) -> str:
         (("recv", "--port", "70000"), "70000 is not between 0 and 65535"),
         (("recv", "--port", "http"), "'http' is not a number"),
         (("recv", "--bind", "localhost"), "expected a numeric IPv4 or IPv6 address"),
+        (("forward", "0", NOWHERE), "required: REMOTEHOST:REMOTEPORT"),
+        (("forward", "70000", NOWHERE, "a:1"), "70000 is not between 0 and 65535"),
+        (("forward", "0", NOWHERE, "a:http"), "the target is 'a:http', expected HOST:PORT or [IPV6]:PORT"),
+        (("forward", "0", "nowhere", "a:1"), "the address is 'nowhere', expected HOST:PORT"),
+        (("forward", "0", NOWHERE, "a:1", "--bind", "localhost"), "--bind is 'localhost', expected a numeric IPv4"),
+        (("serve", "--allow", "[::1]"), "the target is '[::1]', expected HOST:PORT or [IPV6]:PORT"),
+        (("serve", "--keep", "100000"), "'100000' is not a number of seconds above 0"),
         (("demo", "--size", "-1"), "-1 is not between 0 and 1048576"),
     ],
 )
@@ -72,7 +79,7 @@ def test_a_mistake_has_its_json_too() -> None:
 
 
 def test_the_exit_codes_are_in_the_help() -> None:
-    for command in ((), ("send",), ("recv",), ("demo",)):
+    for command in ((), ("send",), ("recv",), ("forward",), ("serve",), ("demo",)):
         text = stt(*command, "--help").stdout
         assert re.findall(r"^ +(\d[\d, ]*)  \w", text, re.MULTILINE) == ["0", "1", "2", "3", "4", "5", "129, 130, 143"]
 
@@ -115,6 +122,13 @@ def test_a_port_in_use_is_named_with_its_address(inbox: Path) -> None:
     with receiving(inbox) as receiver:
         reason = refusal("recv", str(inbox), "--bind", "127.0.0.1", "--port", str(receiver.port))
     assert reason == f"can't listen on 127.0.0.1 UDP port {receiver.port}: Address already in use"
+
+
+def test_a_tcp_port_in_use_is_told_before_anybody_is_asked() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        reason = refusal("forward", str(port), NOWHERE, "127.0.0.1:1")
+    assert reason == f"can't listen on 127.0.0.1 TCP port {port}: Address already in use"
 
 
 def test_an_address_that_is_not_ours(inbox: Path) -> None:

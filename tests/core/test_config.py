@@ -44,6 +44,8 @@ def test_a_seed_and_a_label_are_enough() -> None:
         ("stream_window", 100),
         ("session_window", 4096),
         ("max_window", 4096),
+        ("max_stream_window", 4096),
+        ("max_stream_window", 2**25),
         ("max_message", 0),
         ("send_buffer", 0),
         ("datagram_queue", 0),

@@ -48,6 +48,23 @@ def test_a_sender_that_stands_at_a_limit_says_so_once_and_is_otherwise_silent() 
     assert not pair.move(pair.initiator, pair.responder)
 
 
+@pytest.mark.parametrize("resumable", [False, True])
+def test_a_stream_that_was_fast_and_is_read_no_more_holds_up_no_other(resumable: bool) -> None:
+    pair = Pair(stream_window=8192, session_window=65_536, max_stream_window=16_384, resumable=resumable)
+    fast = pair.initiator.open_bytes()
+    pair.initiator.write_all(fast, bytes(1 << 20))
+    read = 0
+    while read < 1 << 19:
+        pair.settle()
+        read += len(pair.responder.read_all(fast))
+    pair.settle()
+    assert pair.responder.map.info(fast).received - read == 16_384
+    other = pair.initiator.open_bytes()
+    pair.initiator.write_all(other, bytes(8192))
+    pair.settle()
+    assert len(pair.responder.read_all(other)) == 8192
+
+
 def test_one_unread_stream_does_not_hold_up_another() -> None:
     pair = Pair(stream_window=8192, session_window=32_768)
     unread, read = pair.initiator.open_bytes(), pair.initiator.open_bytes()

@@ -16,6 +16,7 @@ from tests.docs.markdown import PAGES, ROOT, Block, blocks, programs, source
 
 LANGUAGES = {"console", "ini", "json", "mermaid", "python", "text", "toml", "yaml"}
 SHELL_TOOLS = {"cat", "cd", "cmp", "cp", "diff", "echo", "export", "git", "head", "ls", "mkdir", "openssl", "printf"}
+SHELL_TOOLS |= {"psql", "redis-cli"}
 SHELL_TOOLS |= {"pip", "pipx", "pre-commit", "python", "python3", "python3.11", "sha256sum", "source", "umask"}
 EVERY_BLOCK = [block for page in PAGES for block in blocks(page)]
 EVERY_PROGRAM = programs()
