@@ -147,6 +147,9 @@ async def a_session_moves_from_one_address_of_its_own_to_another(stack: Stack, m
             await down.go_on()
         await here.migrate(local=HOST)
         await up.see(there, "udp", HOST, here.node.port)
+        first = here.path
+        await here.migrate()
+        assert here.path == first, "it is told that its address is another, and asks nobody"
         await here.migrate(_url(there.node), local=HOST)
         first = here.path
         await here.migrate(local=HOST)
