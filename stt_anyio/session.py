@@ -100,25 +100,27 @@ class STTSession(BaseSession[MessageStream, ByteStream], anyio.abc.AsyncResource
 
     async def migrate(
         self,
-        peer_address: tuple[Any, ...] | str,
+        peer_address: tuple[Any, ...] | str | None = None,
         *,
+        local: tuple[str, int] | str | None = None,
         timeout: float | None = None,
         ssl_context: ssl.SSLContext | None = None,
         proxy: str | None = None,
     ) -> None:
-        """Go on at another address of the peer: ``(host, port)`` by UDP, or a ``ws://`` or ``wss://`` URL.
+        """Go on at another address of the peer, ``(host, port)`` by UDP, or a ``ws://`` or ``wss://`` URL; or where it
+        is, from ``local``, another address of this host's: numeric, or ``(host, port)``.
 
         Returns once the peer has answered there, within ``timeout`` seconds (default 10), and this side sends there.
         Streams go on meanwhile, and no byte is lost or comes twice. Whatever is raised, or if this is cancelled, the
-        session stays where it was. Of two at once the later counts. The address in use says that this side's own has
-        changed. ``ssl_context`` and ``proxy`` are as for :meth:`STTNode.connect`.
+        session stays where it was. Of two at once the later counts. Without either address it is told that this side's
+        own has changed. ``ssl_context`` and ``proxy`` are as for :meth:`STTNode.connect`.
 
-        :raises ConnectionTimeoutError: no answer. ``ConnectError``: no connection, or another ``migrate`` came between.
-            ``SessionClosedError``: the session is over. All are ``ConnectionError``.
+        :raises ConnectionTimeoutError: no answer. ``ConnectError``: no connection, no such address of this host's, or
+            another ``migrate`` came between. ``SessionClosedError``: the session is over. All are ``ConnectionError``.
         :raises StateError: if the session is detached.
         """
-        destination = self.node.destination(peer_address, ssl_context, proxy)
-        moving = self._begin_migrate(destination, await self.node.resolve(destination), timeout)
+        destination = self._where_to(peer_address, ssl_context, proxy)
+        moving = self._begin_migrate(destination, await self.node.resolve(destination), timeout, local)
         try:
             with anyio.move_on_after(moving.patience):
                 while not moving.done:

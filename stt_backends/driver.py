@@ -11,11 +11,15 @@ import os
 import time
 import weakref
 from collections.abc import Callable
+from typing import Any
 
 from stt_backends.absent import AbsentSocket
+from stt_backends.local_sockets import MAX_LOCALS, LocalSocket, LocalSockets, number_of, through
 from stt_backends.udp import MAX_BATCH, MAX_SEGMENTS, UdpSocket
+from stt_backends.udp_address import Address
 from stt_backends.websocket.hub import Hub, Source
 from stt_core.endpoint import Endpoint
+from stt_core.errors import ConnectError
 from stt_core.events import AnyEvent, PathReleased, SessionEstablished
 from stt_core.types import Path, Transmit
 
@@ -50,8 +54,9 @@ class Driver:
     """
 
     __slots__ = (
-        "__weakref__", "_alone", "_blocked", "_caution", "_connected", "_fresh", "_last_path", "_on_event", "_passes",
-        "_reads", "_settling", "_submitted_at", "_turning", "clock", "endpoint", "hub", "socket",
+        "__weakref__", "_alone", "_blocked", "_blocked_by", "_caution", "_connected", "_fresh", "_last_path", "_locals",
+        "_on_event", "_passes", "_reads", "_settling", "_submitted_at", "_turning", "clock", "endpoint", "hub",
+        "socket",
     )  # fmt: skip
 
     def __init__(
@@ -67,7 +72,10 @@ class Driver:
         self.hub = Hub(endpoint) if hub is None else hub
         self.clock = clock
         self._on_event = on_event
+        self._locals = LocalSockets()
         self._blocked: Transmit | None = None
+        self._blocked_by: LocalSocket | None = None
+        """The socket that is full, where it isn't the first."""
         self._last_path = Path("udp", ("", 0))
         self._reads = 1
         self._caution = self._alone = 0
@@ -80,18 +88,21 @@ class Driver:
     @property
     def blocked(self) -> bool:
         """Whether the socket's send buffer is full: wait until it is writable."""
-        return self._blocked is not None
+        return self._blocked is not None and self._blocked_by is None
 
     def next_timer(self) -> float | None:
         """When :meth:`turn` is due whatever the socket does, monotonic seconds; None for never."""
         due = self.endpoint.next_timer()
         of_hub = self.hub.due
+        if self._locals and (of_hub is None or self._locals.due < of_hub):
+            of_hub = self._locals.due
         return due if of_hub is None or (due is not None and due < of_hub) else of_hub
 
     @property
     def quiet_until(self) -> float:
         """No timer is due before; most often :meth:`next_timer` is later. Infinite where there is none."""
-        return self.endpoint.quiet_until if self.hub.due is None else min(self.endpoint.quiet_until, self.hub.due)
+        until = self.endpoint.quiet_until if self.hub.due is None else min(self.endpoint.quiet_until, self.hub.due)
+        return min(until, self._locals.due) if self._locals else until
 
     @property
     def idle(self) -> bool:
@@ -109,10 +120,14 @@ class Driver:
             else:
                 if now - due > OVERSLEPT:
                     self.hub.receive_all(now)
+                    for local in self._locals.values():
+                        local.receive(self.endpoint, now)
                 self._receive(now, READS_BEFORE_TIMERS)
                 self.endpoint.handle_timer(now)
             if self.hub.due is not None:
                 self.hub.handle_timers(now)
+            if self._locals and self._locals.due <= now:
+                self._sweep(now)
             return self._end_turn()
         finally:
             self._turning = False
@@ -122,7 +137,10 @@ class Driver:
         now = self.clock()
         self._turning = True
         try:
-            self.hub.turn(source, now, writable=writable)
+            if source.__class__ is LocalSocket:
+                source.receive(self.endpoint, now)
+            else:
+                self.hub.turn(source, now, writable=writable)
             if self.endpoint.quiet_until <= now:
                 self.endpoint.handle_timer(now)
             return self._end_turn()
@@ -147,7 +165,7 @@ class Driver:
         """Send what there is to say. What a full UDP socket does not take waits, and nothing else does."""
         endpoint = self.endpoint
         hub = self.hub
-        send = self.socket.send
+        send = self._send_through if self._locals else self.socket.send
         poll = endpoint.poll_transmit
         now = self.clock()
         if self._blocked is not None:
@@ -159,6 +177,9 @@ class Driver:
                     self._tell_too_big(now)  # what was in them is to be sent again, and nobody else would ask for it
                 elif hub.dirty:
                     hub.flush(now)
+                elif self._locals and (refused := [it for it in self._locals.values() if it.socket.too_big]):
+                    for local in refused:
+                        local.tell_too_big(endpoint, now)
                 elif endpoint.has_events:
                     self._deliver()  # what the application says to them leaves, too
                 else:
@@ -168,20 +189,86 @@ class Driver:
             elif self._blocked is not None:
                 pass  # a probe, which is as lost as a full socket would have it
             elif not send(transmit.data, transmit.segment_size, transmit.path.address, transmit.ecn):  # type: ignore[arg-type]
-                self._blocked = transmit
-                endpoint.receive_path_blocked(transmit.path)
+                self._hold(transmit)
             transmit = poll(now, MOST_SEGMENTS, MOST_SENT)
         if hub.dirty:
             hub.flush(now)
 
+    def _hold(self, transmit: Transmit) -> None:
+        """A socket is full: all of UDP waits until this has left."""
+        self._blocked = transmit
+        self.endpoint.receive_path_blocked(transmit.path)
+        self._blocked_by = self._local_of(transmit.path)
+        if self._blocked_by is not None:
+            self._blocked_by.wants_write = True
+            self._adjust(self._blocked_by)
+
     def _retry(self, transmit: Transmit) -> None:
-        if self.socket.send(transmit.data, transmit.segment_size, transmit.path.address, transmit.ecn):  # type: ignore[arg-type]
+        send = self._send_through if self._locals else self.socket.send
+        if send(transmit.data, transmit.segment_size, transmit.path.address, transmit.ecn):  # type: ignore[arg-type]
             self._blocked = None
+            if self._blocked_by is not None:
+                self._blocked_by.wants_write = False
+                self._adjust(self._blocked_by)
+                self._blocked_by = None
             self.endpoint.receive_path_writable(transmit.path)
+
+    # --- other sockets than the first
+
+    def open_local(self, host: str, port: int, make: Callable[[str, int], UdpSocket]) -> int:
+        """The number of a socket bound to ``host`` (numeric) and ``port`` (0 for any), made if there is none.
+
+        :raises OSError: if it can't be bound.
+        :raises ConnectError: if there are too many.
+        """
+        if host == self.socket.address[0] and port in (0, self.socket.address[1]) and self.socket.fileno() >= 0:
+            return 0
+        local = self._locals.find((host, port))
+        if local is None:
+            if len(self._locals) >= MAX_LOCALS:
+                raise ConnectError(f"{MAX_LOCALS} sockets are bound besides the first: some sessions must leave theirs")
+            local = self._locals.add(make(host, port), (host, port), self.clock())
+            if self.hub.watcher is not None:
+                self.hub.watcher.watch(local)
+        local.unused = False
+        return local.number
+
+    def reach(self, address: tuple[Any, ...], number: int) -> tuple[Any, ...]:
+        """The canonical form of ``address``, as reached through the socket of that number.
+
+        :raises ConfigurationError: if that can't reach it.
+        """
+        return through((self._locals[number].socket if number else self.socket).canonical(address), number)
+
+    def _local_of(self, path: Path) -> LocalSocket | None:
+        number = number_of(path.address) if self._locals and isinstance(path.address, tuple) else 0
+        return self._locals.get(number)
+
+    def _send_through(self, data: bytes, segment_size: int, address: Address, ecn: int) -> bool:
+        number = number_of(address)
+        if not number:
+            return self.socket.send(data, segment_size, address, ecn)
+        local = self._locals.get(number)
+        return local is None or local.socket.send(data, segment_size, address[:-1], ecn)  # type: ignore[arg-type]
+
+    def _sweep(self, now: float) -> None:
+        for local in self._locals.sweep(self.endpoint, now):
+            if self.hub.watcher is not None:
+                self.hub.watcher.unwatch(local)
+            local.socket.close()
+
+    def _adjust(self, local: LocalSocket) -> None:
+        if self.hub.watcher is not None:
+            self.hub.watcher.adjust(local)
 
     def close(self) -> None:
         """Close the socket, the connections and the listener, at once. Nobody may wait for them any more."""
         self.socket.close()
+        for local in self._locals.values():
+            if self.hub.watcher is not None:
+                self.hub.watcher.unwatch(local)
+            local.socket.close()
+        self._locals.clear()
         self.hub.close(self.clock())
 
     def _tell_too_big(self, now: float) -> None:

@@ -133,6 +133,10 @@ class Endpoint:
         """All sessions that are established, in the order they were made."""
         return [self._sessions[key] for key in sorted(self._register.live) if self._sessions[key].state in _ESTABLISHED]
 
+    def paths(self) -> set[Path]:
+        """All paths that something may still be sent on. Looks at every session: for now and then."""
+        return {path for session in self._sessions.values() for path in session.paths}
+
     def statistics(self) -> dict[str, int]:
         """Counters of this endpoint and its handshake by name."""
         counters = {item.name: getattr(self._counters, item.name) for item in fields(self._counters)}

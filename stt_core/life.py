@@ -93,6 +93,11 @@ class Life(Commands):
         return self._channel.paths.active if self._channel else self._path
 
     @property
+    def paths(self) -> set[Path]:
+        """All those that something may still be sent on."""
+        return self._channel.paths.known if self._channel else {self._path}
+
+    @property
     def first_path(self) -> Path:
         """Where the session was made."""
         return self._path

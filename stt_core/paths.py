@@ -312,9 +312,13 @@ MIN_PROBE = 13 + 16 + 10
 
 
 def same_host(one: Path, other: Path) -> bool:
-    """Whether two paths differ by the port alone: then congestion state and RTT still describe them."""
+    """Whether two paths differ by the port alone: then congestion state and RTT still describe them.
+
+    What an address holds behind the port (a scope, a socket of this side's own) must be the same.
+    """
     return one.transport == other.transport == "udp" and _host(one) == _host(other)
 
 
 def _host(path: Path) -> object:
-    return path.address[0] if isinstance(path.address, tuple) and path.address else path.address
+    address = path.address
+    return (address[0], *address[2:]) if isinstance(address, tuple) and address else address

@@ -52,8 +52,9 @@ class Path(NamedTuple):
     """One way over the network. A NamedTuple because it is hashed once per batch on the hot path.
 
     ``transport`` is ``"udp"`` or ``"websocket"``; ``address`` is whatever the adapter sends to, hashable: for UDP the
-    ``socket`` module's address tuple, for WebSocket the name of one connection, a tuple that begins with the peer's IP
-    address as text and that no other connection of the endpoint ever had.
+    ``socket`` module's address tuple, and behind the port whatever else tells two ways there apart; for WebSocket the
+    name of one connection, a tuple that begins with the peer's IP address as text and that no other connection of the
+    endpoint ever had.
     """
 
     transport: str

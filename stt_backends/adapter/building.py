@@ -136,6 +136,20 @@ def _bind(settings: NodeSettings) -> tuple[UdpSocket | AbsentSocket, Listener | 
     raise OSError(errno.EADDRINUSE, f"no port of {settings.bind_address} was free for both UDP and TCP")
 
 
+def bind_local(settings: NodeSettings, host: str, port: int) -> UdpSocket:
+    """Another socket for the same node, at another address of this host.
+
+    :raises ConfigurationError: if the address isn't numeric; ``OSError`` if it isn't this host's, or the port is taken.
+    """
+    return UdpSocket(
+        host,
+        port,
+        recv_buffer_size=settings.recv_buffer_size,
+        send_buffer_size=settings.send_buffer_size,
+        report_errors=False,  # of use to those that connect, and by the first socket they do
+    )
+
+
 def _bind_udp(settings: NodeSettings) -> UdpSocket:
     return UdpSocket(
         settings.bind_address,

@@ -13,20 +13,22 @@ from functools import cache, partial
 from typing import Any, ClassVar, Generic, TypeVar
 
 from stt_backends.absent import AbsentSocket
-from stt_backends.adapter.building import NodeSettings
-from stt_backends.adapter.connecting import Connecting, Destination, Found, destination_of, pick
+from stt_backends.adapter.building import NodeSettings, bind_local
+from stt_backends.adapter.connecting import Connecting, Destination, Found, checked_local, destination_of, pick
 from stt_backends.adapter.errors import ErrorFamily
 from stt_backends.adapter.moving import Moving
 from stt_backends.adapter.opening import Opening
 from stt_backends.adapter.parking import ParkingLot
 from stt_backends.adapter.session import BaseSession
 from stt_backends.driver import Driver
+from stt_backends.local_sockets import number_of
 from stt_backends.udp import UdpSocket
+from stt_backends.udp_address import resolve_numeric
 from stt_backends.websocket.link import Link, Target
 from stt_backends.websocket.tls import default_context
 from stt_backends.websocket.url import WebSocketUrl
 from stt_core.config import check_seconds
-from stt_core.errors import ConfigurationError, SessionClosedError, StateError, STTError
+from stt_core.errors import ConfigurationError, ConnectError, SessionClosedError, StateError, STTError
 from stt_core.types import Path, SessionKey
 
 SessionT = TypeVar("SessionT", bound=BaseSession[Any, Any])
@@ -163,22 +165,42 @@ class BaseCaller(ABC, Generic[SessionT]):
         connecting.opening.begin()
         self.wake_pump()
 
-    def begin_move(self, session: SessionT, destination: Destination, found: Found, timeout: float | None) -> Moving:
-        """Let a session go to one of the addresses found; :meth:`Moving.end` must follow.
+    def begin_move(
+        self, session: SessionT, destination: Destination, found: Found, timeout: float | None, local: object
+    ) -> Moving:
+        """Let a session go to one of the addresses found, from ``local`` if that isn't None; :meth:`Moving.end` must
+        follow.
 
-        :raises STTError: if it can't go anywhere: it is over, or detached.
+        :raises STTError: if it can't go anywhere: it is over, or detached, or there is no such address of this host's.
         """
-        driver, sock = self._started()
+        driver, _ = self._started()
         seconds = driver.endpoint.config.handshake_timeout if timeout is None else timeout
         check_seconds("timeout", seconds)
         moving = Moving(session, driver, destination, seconds)
         with self.errors.translated:
+            session.core.require_path()
+            here = None if local is None else checked_local(local)
             if destination.url is None:
-                moving.go(Path("udp", sock.canonical(pick(destination.host, found, self._settings.bind_address))))
+                moving.go(Path("udp", self._reach(session, destination, found, here)))
             else:
-                moving.open(found)
+                moving.open(found, None if here is None else resolve_numeric("local", *here)[1])
                 self.wake_pump()
         return moving
+
+    def _reach(
+        self, session: SessionT, destination: Destination, found: Found, here: tuple[str, int] | None
+    ) -> tuple[Any, ...]:
+        """The address over UDP, by way of a socket that is bound ``here``; None for the one that is in use."""
+        driver, _ = self._started()
+        if here is None:
+            used = session.path.address
+            number = number_of(used) if isinstance(used, tuple) and not session.path.reliable else 0
+            return driver.reach(pick(destination.host, found, self._settings.bind_address), number)
+        try:
+            number = driver.open_local(*here, partial(bind_local, self._settings))
+        except OSError as error:
+            raise ConnectError(f"{error.strerror or error}") from error
+        return driver.reach(pick(destination.host, found, here[0]), number)
 
     def allow_fallback(self, session: SessionT, destination: Destination, found: Found) -> None:
         """Let a session go round by one of the addresses found, where what it uses falls silent.

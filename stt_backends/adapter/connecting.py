@@ -129,7 +129,7 @@ class Connecting(Generic[SessionT]):
             self.news.wake_all()
 
 
-def checked_address(address: object) -> tuple[Any, ...]:
+def checked_address(address: object, name: str = "peer_address") -> tuple[Any, ...]:
     """``address``, if it looks like one.
 
     :raises ConfigurationError: if it doesn't.
@@ -138,7 +138,18 @@ def checked_address(address: object) -> tuple[Any, ...]:
         host, port, *_ = address
         if isinstance(host, str) and isinstance(port, int):
             return tuple(address)
-    raise ConfigurationError(f"peer_address is {address!r}, expected (host, port): a string and a number")
+    raise ConfigurationError(f"{name} is {address!r}, expected (host, port): a string and a number")
+
+
+def checked_local(local: object) -> tuple[str, int]:
+    """What ``local`` means: a numeric host, or ``(host, port)``.
+
+    :raises ConfigurationError: if it means nothing.
+    """
+    host, port = (local, 0) if isinstance(local, str) else checked_address(local, "local")[:2]
+    if not is_numeric(host):
+        raise ConfigurationError(f"local is {local!r}, expected a numeric address of this host, or (address, port)")
+    return host, port
 
 
 def split_address(text: str) -> tuple[str, int]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any, Final
 
+from stt_backends.adapter.connecting import Destination
 from stt_backends.adapter.opening import Opening
 from stt_backends.driver import Driver
 from stt_backends.websocket.link import Link, Target
@@ -35,6 +36,15 @@ class Detour:
         self._session = session
         self._driver = driver
         self._opening: Opening | None = None
+
+    @property
+    def destination(self) -> Destination | None:
+        """The same as one destination, whose addresses are known."""
+        if not self.targets:
+            return None
+        first = self.targets[0]
+        found = [(target.family, 0, 0, "", target.address) for target in self.targets]
+        return Destination(first.url.host, first.url.port, found, first.url, first.proxy, first.tls)
 
     def arm(self) -> None:
         """Have connections asked for from now on: once for each set of keys that a session has."""

@@ -6,6 +6,7 @@ was told to is where it was before, with all it had.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from stt_backends.adapter.connecting import Destination, Found
@@ -56,11 +57,11 @@ class Moving:
         if not moves:  # this side's own address has changed, and there is nothing to wait for
             self._settle(None)
 
-    def open(self, found: Found) -> None:
-        """Open a connection, and move there."""
+    def open(self, found: Found, local: tuple[Any, ...] | None) -> None:
+        """Open a connection, from ``local`` where that is given, and move there."""
         self._core.require_path()
         deadline = self._driver.clock() + self.patience
-        self._targets = self._destination.targets(found)
+        self._targets = [replace(target, local=local) for target in self._destination.targets(found)]
         self._opening = Opening(self._driver, self._targets, deadline, self._on_opened)
         self._opening.begin()
 

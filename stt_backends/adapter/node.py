@@ -216,9 +216,8 @@ class BaseNode(House, BaseCaller[SessionT]):
             self._crash = crash
         self._stopping = True
         self._evict()
-        driver, sock = self._started()
-        sock.close()
-        driver.hub.close(driver.clock())
+        driver, _ = self._started()
+        driver.close()
         try:
             driver.endpoint.abandon("the node was stopped")
             while (event := driver.endpoint.next_event()) is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar
 
@@ -13,7 +14,8 @@ from stt_backends.adapter.moving import Moving
 from stt_backends.adapter.parking import ParkingLot
 from stt_backends.adapter.stream import BaseByteStream, BaseMessageStream
 from stt_backends.driver import Driver
-from stt_core.errors import CloseReason, ConnectError, ErrorCode, StateError
+from stt_backends.local_sockets import plain
+from stt_core.errors import CloseReason, ConfigurationError, ConnectError, ErrorCode, StateError
 from stt_core.events import (
     DatagramsReadable,
     Event,
@@ -214,9 +216,22 @@ class BaseSession(Generic[MessageT, ByteT]):
 
     # --- where it is
 
-    def _begin_migrate(self, destination: Destination, found: Found, timeout: float | None) -> Moving:
+    def _where_to(self, address: object, ssl_context: ssl.SSLContext | None, proxy: str | None) -> Destination:
+        """What the application means by ``address``; None is where the peer is now.
+
+        :raises ConfigurationError: if it means nothing.
+        """
+        if address is not None:
+            return self.node.destination(address, ssl_context, proxy)
+        if self._detour is not None and self.path.reliable and (known := self._detour.destination):
+            return known
+        if self.path.reliable:
+            raise ConfigurationError("peer_address is None, expected one: the peer opened the connection")
+        return self.node.destination(plain(self.path.address), None, None)  # type: ignore[arg-type]
+
+    def _begin_migrate(self, destination: Destination, found: Found, timeout: float | None, local: object) -> Moving:
         """Go to one of the addresses found; :meth:`_end_migrate` must follow."""
-        moving = self.node.begin_move(self, destination, found, timeout)
+        moving = self.node.begin_move(self, destination, found, timeout, local)
         before, self._moving = self._moving, moving
         if before is not None:
             before.end(ConnectError("the session was told to go elsewhere in the meantime"))

@@ -78,6 +78,12 @@ class Traffic:
         while self.received == before:
             await self._stack.checkpoint()
 
+    async def see(self, session: Any, transport: str, *address: Any) -> None:
+        """Until ``session`` sends by ``transport``, to an address that begins so, and more has arrived."""
+        while session.path.transport != transport or session.path.address[: len(address)] != address:
+            await self._stack.checkpoint()
+        await self.go_on()
+
     async def stop(self) -> None:
         """Until all has arrived, whole."""
         self._stopping = True
@@ -105,9 +111,8 @@ async def a_session_moves_to_a_url_and_back_with_streams_running(stack: Stack, m
             await up.go_on()
             await here.migrate(target)
             assert here.path.transport == transport
-            await up.go_on()
+            await up.see(there, transport)
             await down.go_on()
-            assert there.path.transport == transport, "the peer has followed"
         await up.stop()
         await down.stop()
 
@@ -126,6 +131,52 @@ async def a_session_that_began_over_a_url_moves_to_an_address(stack: Stack, make
         assert here.path != first, "each move has a connection of its own"
         await up.stop()
         await down.stop()
+
+
+async def a_session_moves_from_one_address_of_its_own_to_another(stack: Stack, make: MakeNode) -> None:
+    """Other ports of this host's, by UDP, both ends in turn; then by connections from there."""
+    free = []
+    for _ in range(3):
+        async with make() as gone:
+            free.append((HOST, gone.port))
+    async with _joined(make) as (here, there), stack.open_group() as group:
+        up, down = begin_traffic(stack, group, here, there)
+        for mover, other, local in zip((here, there, here), (there, here, there), free, strict=True):
+            await mover.migrate(local=local)
+            await up.see(other, "udp", *local)
+            await down.go_on()
+        await here.migrate(local=HOST)
+        await up.see(there, "udp", HOST, here.node.port)
+        first = here.path
+        await here.migrate()
+        assert here.path == first, "it is told that its address is another, and asks nobody"
+        await here.migrate(_url(there.node), local=HOST)
+        first = here.path
+        await here.migrate(local=HOST)
+        assert here.path.transport == "websocket"
+        assert here.path != first, "another connection to the same place"
+        await up.see(there, "websocket")
+        with Expect(ConfigurationError):
+            await there.migrate()
+        await up.stop()
+        await down.stop()
+
+
+async def an_address_that_is_not_this_hosts_is_no_way_out(stack: Stack, make: MakeNode) -> None:
+    """TEST-NET-1 (RFC 5737) is nobody's, and a port that is taken is somebody else's."""
+    async with make() as stranger:
+
+        async def failing(here: Any) -> None:
+            for local in ("192.0.2.1", (HOST, stranger.port)):
+                with Expect(ConnectError):
+                    await here.migrate(local=local)
+            with Expect(ConnectError):
+                await here.migrate(f"ws://{HOST}:{stranger.port}/", local="192.0.2.1")
+            for wrong in ("localhost", 17):
+                with Expect(ConfigurationError):
+                    await here.migrate(local=wrong)
+
+        await _goes_on(stack, make, failing)
 
 
 async def _goes_on(stack: Stack, make: MakeNode, failing: Callable[[Any], Any]) -> None:
@@ -207,9 +258,9 @@ async def both_ends_move_at_once(stack: Stack, make: MakeNode) -> None:
         await up.go_on()
         group.start_soon(there.migrate, there.path.address)
         await here.migrate(_url(there.node))
-        await up.go_on()
+        await up.see(there, "websocket")
+        assert here.path.transport == "websocket"
         await down.go_on()
-        assert (here.path.transport, there.path.transport) == ("websocket", "websocket")
         await up.stop()
         await down.stop()
 
@@ -231,6 +282,8 @@ async def a_session_that_is_over_goes_nowhere(stack: Stack, make: MakeNode) -> N
 MOVES: Final[tuple[Behaviour[MakeNode], ...]] = (
     a_session_moves_to_a_url_and_back_with_streams_running,
     a_session_that_began_over_a_url_moves_to_an_address,
+    a_session_moves_from_one_address_of_its_own_to_another,
+    an_address_that_is_not_this_hosts_is_no_way_out,
     where_nobody_listens_a_session_stays,
     where_the_peer_does_not_answer_a_session_stays,
     a_migrate_that_is_cancelled_leaves_a_session_where_it_is,

@@ -62,7 +62,7 @@ class Scratch:
 class Target:
     """What a client's link is to reach: ``address`` is the system's, of ``url``'s host or of the ``proxy``.
 
-    ``tls`` is the context for a ``wss`` URL.
+    ``tls`` is the context for a ``wss`` URL, ``local`` an address of this host's that it must be reached from.
     """
 
     url: WebSocketUrl
@@ -70,6 +70,7 @@ class Target:
     address: tuple[Any, ...]
     proxy: ProxyUrl | None = None
     tls: ssl.SSLContext | None = None
+    local: tuple[Any, ...] | None = None
 
     @property
     def name(self) -> str:
@@ -114,7 +115,7 @@ class Link:
         wire = Wire(socket.socket(target.family, socket.SOCK_STREAM))
         link = cls(wire, path, scratch, deadline, client=True)
         link._target, link._tls = target, target.tls
-        error = wire.connect(target.address)
+        error = wire.connect(target.address, target.local)
         if error not in (0, errno.EINPROGRESS):
             link._end(f"can't connect: {os.strerror(error)}", error)
         return link

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 from collections import deque
 from itertools import islice
@@ -37,8 +38,14 @@ class Wire:
         """The descriptor; -1 once closed."""
         return self._socket.fileno()
 
-    def connect(self, address: tuple[Any, ...]) -> int:
-        """Begin to connect; the ``errno`` that came of it, where 0 and EINPROGRESS are no errors."""
+    def connect(self, address: tuple[Any, ...], local: tuple[Any, ...] | None = None) -> int:
+        """Begin to connect, from ``local`` where that is given; the ``errno`` that came of it, where 0 and EINPROGRESS
+        are no errors."""
+        if local is not None:
+            try:
+                self._socket.bind(local)
+            except OSError as error:
+                return error.errno or errno.EADDRNOTAVAIL
         return self._socket.connect_ex(address)
 
     def connected(self) -> int:

@@ -142,10 +142,10 @@ def main() -> None:
 
 
 class Peer:
-    """The above as a process, for the length of a ``with`` block."""
+    """The above (or another ``module`` that speaks alike) as a process, for the length of a ``with`` block."""
 
-    def __init__(self, network: Network, place: Place, *arguments: str | int) -> None:
-        command = [*network.prefix(place), sys.executable, "-m", "tests.netns.peer", *map(str, arguments)]
+    def __init__(self, network: Network, place: Place, *arguments: str | int, module: str = "tests.netns.peer") -> None:
+        command = [*network.prefix(place), sys.executable, "-m", module, *map(str, arguments)]
         self._process = subprocess.Popen(
             command, cwd=Path(__file__).parents[2], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
