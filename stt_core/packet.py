@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
-from enum import Enum, IntEnum, IntFlag
+from enum import Enum, IntEnum
 from struct import Struct
 from typing import Final, NamedTuple
 
@@ -96,8 +96,8 @@ class Family(Enum):
     UNKNOWN = "unknown"
 
 
-class Flags(IntFlag):
-    """HELLO's and CHALLENGE's flags. Bits not named here are ignored."""
+class Flags(IntEnum):
+    """HELLO's and CHALLENGE's flags, a bit each. Bits not named here are ignored."""
 
     NAMED = 1
     """The initiator named the peer it wants: that node id goes into CPace's channel id."""

@@ -303,7 +303,7 @@ class Responder:
         base = cpace.generator(self._config.shared_seed, channel, hello.nonce_i + nonce_r, self._entropy)
         self.counters.pake_maps += 1
         yb = cpace.share(self._epochs.scalar(hello.nonce_i, nonce_r, now), base)
-        flags = Flags.NAMED if named else Flags(0)
+        flags = int(Flags.NAMED) if named else 0
         if self._both_prefer_chacha(hello):
             flags |= Flags.PREFER_CHACHA
         bare = Challenge(hello.version, hello.scid, self._new_cid(), nonce_r, yb, suite, flags)
