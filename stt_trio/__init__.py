@@ -6,6 +6,7 @@ import logging
 
 from stt_backends.adapter.broadcast import Delivery, Outcome
 from stt_backends.adapter.durable import durable_name
+from stt_backends.adapter.fetching import DroppedProvider, FetchProgress
 from stt_core.affinity import ContentAffinityPool, PoolStatistics, affinity_hash
 from stt_core.dht import DHTNode
 from stt_core.errors import (
@@ -15,6 +16,7 @@ from stt_core.errors import (
     ConnectError,
     ConnectionRefusedError,
     ConnectionTimeoutError,
+    ContentUnavailableError,
     ErrorCode,
     MessageTooLargeError,
     PeerBusyError,
@@ -27,6 +29,7 @@ from stt_core.errors import (
 )
 from stt_core.state import SessionState
 from stt_core.types import RateLimits
+from stt_trio.content import ContentDistribution, Fetching
 from stt_trio.continuity import CryptoSessionContinuity
 from stt_trio.datagrams import DatagramChannel
 from stt_trio.dht import KademliaDHT
@@ -46,13 +49,18 @@ __all__ = [
     "ConnectionRefusedError",
     "ConnectionTimeoutError",
     "ContentAffinityPool",
+    "ContentDistribution",
+    "ContentUnavailableError",
     "CryptoSessionContinuity",
     "DHTNode",
     "DatagramChannel",
     "Delivery",
+    "DroppedProvider",
     "DurableReceiver",
     "DurableSender",
     "ErrorCode",
+    "FetchProgress",
+    "Fetching",
     "KademliaDHT",
     "Listener",
     "MessageStream",
