@@ -141,7 +141,8 @@ class Commands:
 
     def is_readable(self, stream_id: int) -> bool:
         """Whether a read would tell something now: data, a whole message, the end, or an error."""
-        return self._require_streams().is_readable(stream_id)
+        streams = self._streams if self._streams is not None else self._require_streams()
+        return streams.is_readable(stream_id)
 
     def at_end(self, stream_id: int) -> bool:
         """Whether the peer finished the stream and everything was read."""
@@ -216,7 +217,8 @@ class Commands:
 
     def allow_fallback(self, now: float, home: Path | None = None) -> None:
         """This side can open connections to the peer: where UDP falls silent, or the connection in use is gone,
-        ``LinkWanted`` asks for one. From there the session comes back as soon as UDP answers again.
+        ``LinkWanted`` asks for one. From there the session comes back as soon as UDP answers again; from one that
+        :meth:`migrate` took it to it doesn't.
 
         ``home`` is where the peer listens on UDP, for a session that began over a connection.
         """

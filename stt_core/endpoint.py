@@ -103,7 +103,7 @@ class Endpoint:
     @property
     def idle(self) -> bool:
         """Whether no session is alive and nothing waits to be sent (a closed session's last seconds don't count)."""
-        return not (self._register.live or self._replies or self._context.ready)
+        return not (self._register.live or self._replies or self._context.ready or self._links.held)
 
     @property
     def wants_to_send(self) -> bool:
@@ -114,6 +114,11 @@ class Endpoint:
     def has_events(self) -> bool:
         """Whether :meth:`next_event` would give one."""
         return bool(self._context.events)
+
+    @property
+    def has_work(self) -> bool:
+        """Whether a command left anything to be sent or told."""
+        return bool(self._context.ready or self._context.events or self._replies)
 
     def session(self, key: SessionKey) -> Session:
         """The session of that key.
@@ -431,13 +436,14 @@ class Endpoint:
             self._register.touch(session)
 
     def receive_path_blocked(self, path: Path) -> None:
-        """The writer of a reliable path has all it may hold: its session sends nothing there for now."""
-        self._links.blocked.add(path)
+        """The writer of a reliable path has all it may hold: its session sends nothing there for now. A UDP path stands
+        for the socket, which is full: nothing leaves by it but a probe now and then, as good as lost."""
+        self._links.block(path)
         self._tell_link(path)
 
     def receive_path_writable(self, path: Path) -> None:
         """It can take more again."""
-        self._links.blocked.discard(path)
+        self._context.ready.extend(self._links.unblock(path))
         self._tell_link(path)
 
     def _tell_link(self, path: Path) -> None:
@@ -499,14 +505,17 @@ class Endpoint:
         Sessions take turns, a batch each. A system call takes no more than the defaults; more are for who sends by
         several, since a batch costs less for each of its datagrams the more there are.
         """
-        if self._replies:
+        if self._replies and (reply := self._links.take(self._replies)) is not None:
             self._counters.sent += 1
-            return self._replies.popleft()
-        ready = self._context.ready
+            return reply
+        ready, held = self._context.ready, self._links.held
         while ready:
             session = self._sessions.get(ready[0])
             if session is None:  # forgotten since it asked
                 ready.popleft()
+                continue
+            if held is not None and not session.path.reliable:
+                held.append(ready.popleft())
                 continue
             transmit = session.poll_transmit(now, max_segments, max_bytes)
             if transmit is None or not session.wants_to_send:
@@ -519,6 +528,14 @@ class Endpoint:
                 self._counters.sent += -(-len(transmit.data) // transmit.segment_size)
                 return transmit
         return None
+
+    @property
+    def quiet_until(self) -> float:
+        """No timer is due before this, monotonic seconds, infinite where there is none. :meth:`next_timer` may be
+        later: most timers are set for an answer that comes, and this doesn't look which ones still stand."""
+        responder = None if self._responder is None else self._responder.next_timer()
+        earliest = self._register.agenda.earliest
+        return earliest if responder is None or earliest < responder else responder
 
     def next_timer(self) -> float | None:
         """When to call :meth:`handle_timer`, monotonic seconds; None for never. Poll for datagrams first."""

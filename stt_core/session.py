@@ -301,7 +301,7 @@ class Session(Life):
         elif self._attempt is not None and not channel.streams.resuming:
             self._confirm_resumption()
         if channel.close_acknowledged and self._farewell is not None:
-            self._farewell.on_acknowledged(now, channel.pto)
+            self._farewell.on_acknowledged(now, channel.pto, reliable=channel.paths.active.reliable)
             self._after_farewell(now)
         if not self.queued and self.wants_to_send:
             self.mark_ready()

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar
 
 from stt_backends.adapter.broadcast import Outbox
 from stt_backends.adapter.connecting import Destination, Found
+from stt_backends.adapter.detour import Detour
 from stt_backends.adapter.errors import ErrorFamily
 from stt_backends.adapter.moving import Moving
 from stt_backends.adapter.parking import ParkingLot
 from stt_backends.adapter.stream import BaseByteStream, BaseMessageStream
+from stt_backends.driver import Driver
 from stt_core.errors import CloseReason, ConnectError, ErrorCode, StateError
 from stt_core.events import (
     DatagramsReadable,
     Event,
     SessionClosed,
+    SessionDetached,
     StreamAcknowledged,
     StreamFinished,
     StreamOpened,
@@ -58,7 +62,9 @@ class BaseSession(Generic[MessageT, ByteT]):
         self._streams: dict[int, MessageT | ByteT] = {}
         self._incoming: list[MessageT | ByteT] = []  # an empty deque is 800 bytes for each session
         self._news: ParkingLot = node.make_parking_lot()
+        self._end_callbacks: list[Callable[[Any], None]] | None = None
         self._moving: Moving | None = None
+        self._detour: Detour | None = None  # only where this side knows how to open connections to the peer
         self._end: ParkingLot | None = None  # few wait for it, and those not for every piece of news
 
     def __repr__(self) -> str:
@@ -229,6 +235,22 @@ class BaseSession(Generic[MessageT, ByteT]):
 
     # --- the end
 
+    def add_end_callback(self, callback: Callable[[Any], None]) -> None:
+        """Call ``callback(session)`` when the session is over, or detached. It must not raise."""
+        if self._end_callbacks is None:
+            self._end_callbacks = []
+        self._end_callbacks.append(callback)
+
+    def remove_end_callback(self, callback: Callable[[Any], None]) -> None:
+        """Don't, after all. Does nothing where it isn't to be called."""
+        if self._end_callbacks is not None and callback in self._end_callbacks:
+            self._end_callbacks.remove(callback)
+
+    def _tell_end(self) -> None:
+        callbacks, self._end_callbacks = self._end_callbacks, None
+        for callback in callbacks or ():
+            callback(self)
+
     @property
     def _over(self) -> bool:
         return self.core.error is not None or self.core.state is SessionState.CLOSED
@@ -253,6 +275,13 @@ class BaseSession(Generic[MessageT, ByteT]):
 
     # --- for the node, the streams and the datagrams
 
+    def detour(self, driver: Driver) -> Detour:
+        """Where connections to the peer can be opened; asked for, they are from now on."""
+        if self._detour is None:
+            self._detour = Detour(self, driver)
+            self._detour.arm()
+        return self._detour
+
     @property
     def news(self) -> ParkingLot:
         """Where to wait for streams, datagrams, room for another stream, and the end."""
@@ -273,13 +302,19 @@ class BaseSession(Generic[MessageT, ByteT]):
             return
         if self._moving is not None:
             self._moving.look()
+        if self._detour is not None:
+            self._detour.on_event(event)
         if isinstance(event, StreamOpened):
             known = self._streams.get(event.stream_id)
             if known is not None:
                 known.refresh()
             else:
                 self._incoming.append(self._add(event.stream_id, event.mode, event.purpose, event.priority))
+        elif isinstance(event, SessionDetached):
+            self._tell_end()
+            return
         elif isinstance(event, SessionClosed):
+            self._tell_end()
             if self._end is not None:
                 self._end.wake_all()
             for stream in self._streams.values():
