@@ -29,7 +29,7 @@ COMPILED_TESTS := tests/test_build.py $(wildcard tests/core tests/handshake test
 .PHONY: help install demo test test-core compiled iproute2 chromium redis-server lint format bench guard fuzz docs clean
 
 help:
-	@echo "make demo     see a file cross between two processes of this machine"
+	@echo "make demo     see a file cross between two processes of this machine, and UDP cut half-way"
 	@echo "make test     lint, types, layering and every test; as root, for those that make network namespaces"
 	@echo "make install  the library and the stt command, in $(VENV)"
 	@echo "make lint     ruff, mypy and the import contracts only;  make format  lets ruff mend what it can"

@@ -160,7 +160,9 @@ def _parser() -> argparse.ArgumentParser:
 
     _add_forwarding(commands, common)
 
-    shown = commands.add_parser("demo", parents=[common], help="see a file cross between two processes")
+    shown = commands.add_parser(
+        "demo", parents=[common], help="see a file cross between two processes, and UDP cut half-way"
+    )
     shown.add_argument("--size", type=_size, default=64, metavar="MB", help="MiB to move (default 64)")
     shown.set_defaults(run=demo)
 

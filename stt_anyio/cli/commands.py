@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 
 from stt_anyio import ByteStream, MessageStream, STTSession
@@ -73,12 +73,15 @@ async def send_files(
     summary: Summary,
     *,
     quiet: bool,
+    prepare: Callable[[STTSession], Awaitable[None]] | None = None,
 ) -> None:
-    """Connect, send what can be sent, close.
+    """Connect, send what can be sent, close; ``prepare`` is awaited in between.
 
     :raises Failure: or ``STTError`` if the session can't be made, or ends; what fails one file is told to ``summary``.
     """
     async with connected(seed, addresses, timeout) as session:
+        if prepare is not None:
+            await prepare(session)
         summary.begin()
         try:
             with Progress(wanted=not quiet) as progress:

@@ -1,4 +1,5 @@
-"""``stt demo``: two nodes in two processes on this machine, a seed made up on the spot, a file across.
+"""``stt demo``: two nodes in two processes on this machine, a seed made up on the spot, a file across. It begins by
+UDP, which is cut half-way, and ends over a WebSocket.
 
 Rule: whatever happens, the other process and the files are gone at the end.
 """
@@ -13,6 +14,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -21,6 +23,7 @@ import anyio
 from anyio import to_thread
 from anyio.abc import Process
 
+from stt_anyio import STTSession
 from stt_anyio.cli.addresses import spelled
 from stt_anyio.cli.commands import send_files
 from stt_anyio.cli.disk import digest
@@ -28,6 +31,7 @@ from stt_anyio.cli.failure import Exit, Failure
 from stt_anyio.cli.interrupts import signals
 from stt_anyio.cli.output import say
 from stt_anyio.cli.summary import Summary
+from stt_anyio.cli.wire import Wire
 from stt_core.errors import STTError
 
 HOST = "127.0.0.1"
@@ -38,6 +42,10 @@ PATIENCE = 30.0
 """Seconds for what takes the other process a moment."""
 MOMENT = 15.0
 """Seconds in which a process that has ended its work has ended itself, on a busy machine too."""
+GLANCE = 0.01
+"""Seconds between two looks at where the session is."""
+SMALLEST_CUT = 4 * MIB
+"""Bytes of the smallest file that is cut in half: anything smaller may be under way as a whole before it is noticed."""
 MAX_WORDS = 64 * 1024
 """Characters kept of what the other process said last."""
 
@@ -60,17 +68,8 @@ async def _show(folder: Path, size: int, summary: Summary, *, quiet: bool) -> No
         port = await receiver.port()
         if not quiet:
             say(f"process {receiver.pid} receives on {spelled(HOST, port)}, process {os.getpid()} sends")
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(receiver.insist_on_success, summary)
-            try:
-                await send_files(seed.encode(), [(HOST, port)], [source], PATIENCE, summary, quiet=quiet)
-            except (Failure, STTError):
-                await anyio.sleep(MOMENT)  # where it is because the other process ended, the task above tells better
-                raise
-            with anyio.move_on_after(PATIENCE) as waiting:
-                await receiver.wait()
-            if waiting.cancelled_caught:
-                raise Failure(Exit.UNREACHABLE, f"the receiving process has not ended after {PATIENCE:g} s")
+        with Wire((HOST, port), size // 2 if size >= SMALLEST_CUT else sys.maxsize) as wire:
+            await _send(receiver, wire, f"ws://{spelled(HOST, port)}/", seed, source, summary, quiet=quiet)
     if summary.failure is not None:
         return
     received = await _hash(target / source.name)
@@ -81,10 +80,44 @@ async def _show(folder: Path, size: int, summary: Summary, *, quiet: bool) -> No
         say(f"both sides have BLAKE2b {sent}")
 
 
+async def _send(
+    receiver: _Receiver, wire: Wire, url: str, seed: str, source: Path, summary: Summary, *, quiet: bool
+) -> None:
+    """Send the file through ``wire``, and by ``url`` once that is cut; the receiver ends by itself."""
+
+    async def prepare(session: STTSession) -> None:
+        await session.allow_fallback(url)
+        if not quiet:
+            tasks.start_soon(_tell_of_the_cut, session, wire)
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(receiver.insist_on_success, summary)
+        way = [wire.address]
+        try:
+            await send_files(seed.encode(), way, [source], PATIENCE, summary, quiet=quiet, prepare=prepare)
+        except (Failure, STTError):
+            await anyio.sleep(MOMENT)  # where it is because the other process ended, the task above tells better
+            raise
+        with anyio.move_on_after(PATIENCE) as waiting:
+            await receiver.wait()
+        if waiting.cancelled_caught:
+            raise Failure(Exit.UNREACHABLE, f"the receiving process has not ended after {PATIENCE:g} s")
+
+
+async def _tell_of_the_cut(session: STTSession, wire: Wire) -> None:
+    """Say when it happened, and how long it took to go round."""
+    while session.alive and (wire.cut_at is None or session.path.transport == "udp"):  # noqa: ASYNC110 - nobody tells
+        await anyio.sleep(GLANCE)
+    if wire.cut_at is not None and session.path.transport != "udp":
+        later = time.monotonic() - wire.cut_at
+        say(f"UDP was cut after {wire.carried:,} bytes; going on over a WebSocket {later:.1f} s later")
+
+
 @asynccontextmanager
 async def _receiving(directory: Path, seed: str) -> AsyncIterator[_Receiver]:
     """``stt recv`` in a process of its own, which is killed at the end if it still runs."""
     command = [sys.executable, "-P", "-m", "stt_anyio", "recv", str(directory), "--bind", HOST, "--once", "--json"]
+    command += ["--transport", "both"]
     environment = os.environ | {
         "STT_SHARED_SEED": seed,
         # It finds its modules where this process found them, wherever we stand.

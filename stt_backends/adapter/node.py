@@ -217,8 +217,8 @@ class BaseNode(House, BaseCaller[SessionT]):
         self._stopping = True
         self._evict()
         driver, _ = self._started()
-        driver.close()
         try:
+            driver.close()
             driver.endpoint.abandon("the node was stopped")
             while (event := driver.endpoint.next_event()) is not None:
                 self._on_event(event)

@@ -88,6 +88,9 @@ class Cable:
     def receive_error(self) -> Any:
         return self._socket.receive_error()
 
+    def close(self) -> None:
+        self._socket.close()
+
 
 def cut_off(node: STTNode) -> Cable:
     """From now on nothing reaches ``node``, and nothing it sends arrives, until ``cut`` is set to False again."""

@@ -35,8 +35,11 @@ def gone(process: int) -> bool:
 def test_it_tells_what_it_did() -> None:
     done = stt("demo", "--size", "64")
     assert (done.returncode, done.stdout) == (0, ""), done.stderr
-    processes, sent, hashes = done.stderr.splitlines()
+    processes, cut, sent, hashes = done.stderr.splitlines()
     assert re.fullmatch(r"process \d+ receives on 127\.0\.0\.1:\d+, process \d+ sends", processes)
+    moved = re.fullmatch(r"UDP was cut after ([\d,]+) bytes; going on over a WebSocket [\d.]+ s later", cut)
+    assert moved
+    assert 30 * MIB < int(moved[1].replace(",", "")) <= 32 * MIB, "half-way"
     assert re.fullmatch(r"sent 1 file, 67,108,864 bytes in [\d.]+ s, [\d.]+ MB/s", sent)
     assert re.fullmatch(r"both sides have BLAKE2b [0-9a-f]{64}", hashes)
 
@@ -47,6 +50,13 @@ def test_it_tells_programs_too() -> None:
     record = last_json(done.stdout)
     assert record["ok"] is True
     assert record["bytes"] == 4 * MIB
+    assert record["transport"] == "websocket"
+
+
+def test_what_is_too_small_to_be_cut_in_half_goes_by_udp() -> None:
+    done = stt("demo", "--json", "--size", "1")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert last_json(done.stdout)["transport"] == "udp"
 
 
 def test_it_finds_its_modules_wherever_it_stands(tmp_path: Path) -> None:
