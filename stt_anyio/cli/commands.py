@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import argparse
 import os
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from stt_anyio import ByteStream, MessageStream, STTSession
 from stt_anyio.cli.addresses import Address, parse_destination, resolve, spelled
-from stt_anyio.cli.disk import Source
+from stt_anyio.cli.disk import Source, tidy
 from stt_anyio.cli.failure import Exit, Failure, failure_of
 from stt_anyio.cli.interrupts import signals
 from stt_anyio.cli.names import problem_with
@@ -22,7 +23,7 @@ from stt_anyio.cli.progress import Progress
 from stt_anyio.cli.seed import shared_seed
 from stt_anyio.cli.sessions import candid, connected, next_stream, running_node
 from stt_anyio.cli.summary import Summary
-from stt_anyio.cli.transfer import PURPOSE, confirm, receive_file, send_file
+from stt_anyio.cli.transfer import PURPOSE, Claims, confirm, receive_file, send_file
 
 # --- sending
 
@@ -103,6 +104,7 @@ def receive(arguments: argparse.Namespace, summary: Summary) -> None:
         raise Failure(Exit.USAGE, f"can't write to {directory}")
     inbox = _Inbox(Path(directory), summary, quiet=arguments.json)
     seed = shared_seed()
+    tidy(Path(directory), time.time())
     host, port, transport = arguments.bind, arguments.port, arguments.transport
     signals.run(lambda: _listen(seed, host, port, transport, inbox, once=arguments.once))
 
@@ -128,6 +130,7 @@ class _Inbox:
         self._summary = summary
         self._quiet = quiet
         self._progress = Progress(wanted=not quiet)
+        self._claims = Claims()
 
     async def take_all(self, session: STTSession) -> None:
         """Every file of one session, one at a time; what goes wrong is told, and is no end to other sessions."""
@@ -149,12 +152,13 @@ class _Inbox:
             stream.reset()
             return True
         try:
-            name, size = await receive_file(stream, self._directory, self._progress)
+            name, moved = await receive_file(stream, self._directory, self._claims, self._progress)
         except Failure as failure:
             self._summary.fail(failure, files=1)
             return False
-        self._summary.add(size)
+        self._summary.add(moved)
         if not self._quiet:
-            say(f"received {name}, {size:,} bytes")
+            resumed = f", of which {moved.resumed:,} were here before" if moved.resumed else ""
+            say(f"received {name}, {moved.size:,} bytes{resumed}")
         await confirm(stream)
         return True
