@@ -7,6 +7,9 @@ meant to move them, ``python -m benchmarks.guard --write`` commits to the new on
 
 ``--instructions`` counts machine instructions instead, under valgrind's callgrind: the same to a few in a million on
 one machine, and only there, so there is no committed number. It takes half a minute.
+
+A WebSocket's packets travel over loopback, and are masked by the C function of the extra ``speedups``, as in the tests'
+environment.
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ from pathlib import Path
 from types import FrameType
 
 from benchmarks.core import PHASES, Pair, transfer
+from benchmarks.websocket_pair import WebSocketPair
 from stt_core.types import Entropy
 
 COMMITTED = Path(__file__).parent / "calls_per_packet.json"
@@ -104,9 +108,39 @@ def _messages() -> dict[str, float]:
     return {name: calls.counts[name] / MESSAGES for name in ("message send", "message receive")}
 
 
+def _websocket() -> dict[str, float]:
+    """Echoes of 64 bytes over a WebSocket connection: the client's half of each, with its driver and its link."""
+    calls = _Calls()
+    with WebSocketPair(_seeded("one"), _seeded("two")) as pair:
+        (client, server), (near, far) = pair.drivers, pair.sessions()
+        stream = near.open_stream()
+
+        def work() -> int:
+            for _ in range(MESSAGES):
+                calls.begin("websocket send")
+                near.send_message(stream, MESSAGE)
+                client.submit()
+                calls.begin("")
+                server.turn_of(pair.arrived(1))
+                assert far.read_message(stream) == MESSAGE
+                far.send_message(stream, MESSAGE)
+                server.submit()
+                link = pair.arrived(0)
+                calls.begin("websocket receive")
+                client.turn_of(link)
+                assert near.read_message(stream) == MESSAGE
+                calls.begin("")
+                pair.now += 0.001
+            return MESSAGES
+
+        calls.over(work)
+    return {name: calls.counts[name] / MESSAGES for name in ("websocket send", "websocket receive")}
+
+
 def measure() -> dict[str, float]:
-    """Calls a packet: of bulk data for sending, receiving and handling the ACKs, and of single messages of 64 bytes."""
-    return {name: round(calls, 3) for name, calls in (_bulk() | _messages()).items()}
+    """Calls a packet: of bulk data for sending, receiving and handling the ACKs, and of single messages of 64 bytes, by
+    the core alone and over WebSocket with the driver."""
+    return {name: round(calls, 3) for name, calls in (_bulk() | _messages() | _websocket()).items()}
 
 
 def committed() -> dict[str, float]:
@@ -130,7 +164,7 @@ def differences(costs: dict[str, float], agreed: dict[str, float]) -> list[str]:
 def table(costs: dict[str, float], agreed: dict[str, float]) -> str:
     """Both side by side, a line each."""
     lines = [
-        f"{name:16} {calls:7.2f} calls a packet, committed {agreed.get(name, 0.0):7.2f}"
+        f"{name:17} {calls:7.2f} calls a packet, committed {agreed.get(name, 0.0):7.2f}"
         for name, calls in costs.items()
     ]
     return "\n".join(lines)

@@ -22,6 +22,7 @@ from benchmarks.processes import Stage, measure
 from benchmarks.rows import Goal, Row
 
 MIB = 1 << 20
+TLS = ("tls/asyncio", "tls-streams/asyncio")
 STT: tuple[str, ...] = ("stt/asyncio", "stt/uvloop", "stt/trio", "stt-trio/trio")
 Runs = list[list[Stage]]
 
@@ -117,10 +118,10 @@ def bulk(plan: Plan) -> list[Row]:
         )
     ]
     size = plan.amount(256 * MIB, 8 * MIB)
-    parties = ("stt/asyncio", "stt/uvloop", "tls/asyncio", "tls-streams/asyncio", "websockets/asyncio")
+    parties = ("stt/asyncio", "stt/uvloop", "stt-ws/asyncio", *TLS, "websockets/asyncio")
     for warm, times in ((False, 2.5), (True, 1.2)):
         taken = plan.interleave({stack: Task("transfer", stack, size=size, warm=warm) for stack in parties})
-        goals = [Goal("stt/asyncio", times, tls) for tls in ("tls/asyncio", "tls-streams/asyncio")]
+        goals = [Goal("stt/asyncio", times, tls) for tls in TLS]
         heap = "warm heap" if warm else "stock heap"
         rows.append(taken.row(f"one stream, as the path takes it, {heap}", "MB/s", _rate, *goals))
     return rows
@@ -144,7 +145,7 @@ def websocket(plan: Plan) -> list[Row]:
 
 def echo(plan: Plan) -> list[Row]:
     """64 bytes there and back."""
-    parties = (*STT, "aioquic/asyncio", "qh3/asyncio", "tls/asyncio", "websockets/asyncio")
+    parties = (*STT, "stt-ws/asyncio", "aioquic/asyncio", "qh3/asyncio", "tls/asyncio", "websockets/asyncio")
     count = plan.amount(3000, 200)
     taken = plan.interleave({stack: Task("echo", stack, size=64, count=count) for stack in parties})
     goals = [

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from stt_backends.websocket.framing import MAX_FRAME, Framing
+from stt_backends.websocket.framing import MAX_FRAME, Datagram, Framing
 from stt_backends.websocket.proxy import Tunnel
 from stt_backends.websocket.upgrade import ClientUpgrade, ServerUpgrade
 from stt_backends.websocket.url import parse_proxy, parse_url
@@ -31,17 +31,20 @@ def target_websocket_frames(data: bytes) -> None:
 def _read(framing: Framing, wire: bytes, step: int) -> tuple[list[bytes], str]:
     """The datagrams in ``wire``, and how it ended."""
     buffer = bytearray(MAX_FRAME + step)
-    found: list[bytes] = []
+    whole: list[bytes] = []
+    found: list[Datagram] = []
     try:
         for start in range(0, len(wire), step or 1):
             rest = len(framing.rest)
             assert rest < MAX_FRAME
             part = framing.rest + wire[start : start + step]
             buffer[: len(part)] = part
-            found += map(bytes, framing.receive_untrusted(buffer, len(part)))
+            framing.receive_untrusted(buffer, len(part), found)
+            whole += map(bytes, found)
+            found.clear()
     except Violation as error:
-        return found, error.reason
-    return found, repr(framing.closed_by_peer)
+        return [*whole, *map(bytes, found)], error.reason
+    return whole, repr(framing.closed_by_peer)
 
 
 def target_websocket_request(data: bytes) -> None:

@@ -161,8 +161,8 @@ class STTNode(BaseNode[STTSession]):
             it declined for now. ``ConnectError``: a proxy, TLS or a web server refused, it says which and why. All
             are ``ConnectionError``.
         """
-        destination = self._destination(peer_address, ssl_context, proxy)
-        found = await self._resolve(destination)
+        destination = self.destination(peer_address, ssl_context, proxy)
+        found = await self.resolve(destination)
         return await self._finish(self._begin_connect(destination, found, peer_node_id, peer_key, timeout))
 
     async def resume(
@@ -188,8 +188,8 @@ class STTNode(BaseNode[STTSession]):
         :raises ConfigurationError: if the token is damaged; otherwise as :meth:`connect`.
         """
         address = address_for(peer_address, transport)
-        destination = self._destination(address, ssl_context, proxy)
-        found = await self._resolve(destination)
+        destination = self.destination(address, ssl_context, proxy)
+        found = await self.resolve(destination)
         return await self._finish(
             self._begin_resume(token, destination, found, peer_node_id, peer_key, timeout, takeover=takeover)
         )
@@ -205,7 +205,11 @@ class STTNode(BaseNode[STTSession]):
             self._end_connect(connecting)
         return self._connected(connecting)
 
-    async def _resolve(self, destination: Destination) -> Found:
+    async def resolve(self, destination: Destination) -> Found:
+        """What the destination's host is, by number.
+
+        :raises ConnectError: if nobody knows.
+        """
         if destination.numeric is not None:
             await anyio.lowlevel.checkpoint()
             return destination.numeric

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -94,6 +95,37 @@ class STTSession(BaseSession[MessageStream, ByteStream], anyio.abc.AsyncResource
         while (data := self.next_datagram()) is None:
             await self._news.park()
         return data
+
+    # --- where it is
+
+    async def migrate(
+        self,
+        peer_address: tuple[Any, ...] | str,
+        *,
+        timeout: float | None = None,
+        ssl_context: ssl.SSLContext | None = None,
+        proxy: str | None = None,
+    ) -> None:
+        """Go on at another address of the peer: ``(host, port)`` by UDP, or a ``ws://`` or ``wss://`` URL.
+
+        Returns once the peer has answered there, within ``timeout`` seconds (default 10), and this side sends there.
+        Streams go on meanwhile, and no byte is lost or comes twice. Whatever is raised, or if this is cancelled, the
+        session stays where it was. Of two at once the later counts. The address in use says that this side's own has
+        changed. ``ssl_context`` and ``proxy`` are as for :meth:`STTNode.connect`.
+
+        :raises ConnectionTimeoutError: no answer. ``ConnectError``: no connection, or another ``migrate`` came between.
+            ``SessionClosedError``: the session is over. All are ``ConnectionError``.
+        :raises StateError: if the session is detached.
+        """
+        destination = self.node.destination(peer_address, ssl_context, proxy)
+        moving = self._begin_migrate(destination, await self.node.resolve(destination), timeout)
+        try:
+            with anyio.move_on_after(moving.patience):
+                while not moving.done:
+                    await moving.news.park()
+        finally:
+            self._end_migrate(moving)
+        self._migrated(moving)
 
     # --- the end
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import Any
 
 from stt_backends.udp import UdpSocket
 from stt_core.dht import Dht, DHTEvent
@@ -31,6 +32,15 @@ class DhtDriver:
         self._on_event = on_event
         self._blocked: Transmit | None = None
         self._reaches_ipv6 = ":" in socket.address[0]
+
+    @property
+    def address(self) -> tuple[Any, ...]:
+        """Where the socket is bound."""
+        return self.socket.address
+
+    def close(self) -> None:
+        """Close the socket."""
+        self.socket.close()
 
     @property
     def blocked(self) -> bool:

@@ -21,7 +21,7 @@ from stt_core.control import Control
 from stt_core.crypto import Crypto
 from stt_core.datagrams import DATAGRAM_OVERHEAD, Datagrams
 from stt_core.errors import MessageTooLargeError
-from stt_core.events import AnyEvent, DatagramsReadable
+from stt_core.events import AnyEvent, DatagramsReadable, DhtReadable
 from stt_core.fallback import SILENT
 from stt_core.frames import ACK_HEADER, DATA_HEADER, DATA_OVERHEAD, FrameType, pack_data
 from stt_core.handshake import HandshakeResult
@@ -311,6 +311,10 @@ class Channel:
         if self.datagrams.receive(frame.data):
             self._events.append(DatagramsReadable(self.key))
 
+    def _on_dht(self, frame: frames.Dht, path: Path, now: float) -> None:
+        if self.datagrams.receive_rpc(frame.rpc):
+            self._events.append(DhtReadable(self.key))
+
     def _on_keep_alive(self, frame: frames.KeepAlive, path: Path, now: float) -> None:
         if frame.identifier:
             self.control.answer(frames.KeepAliveAck(frame.identifier).encode())
@@ -577,6 +581,8 @@ _HANDLERS: Final[dict[type, Callable[..., None]]] = {
     frames.PathResponse: Channel._on_path_response,
     frames.NewCid: Channel._on_new_cid,
     frames.RetireCid: Channel._on_retire_cid,
+    frames.Dht: Channel._on_dht,
+    frames.Error: Channel._on_tolerated,
 }
 _HANDLERS.update(
     dict.fromkeys(
@@ -584,9 +590,3 @@ _HANDLERS.update(
          frames.MaxStreams, frames.Blocked), Channel._on_stream_frame
     )
 )  # fmt: skip
-_HANDLERS.update(
-    dict.fromkeys(
-        (frames.Error, frames.Dht),
-        Channel._on_tolerated,
-    )
-)

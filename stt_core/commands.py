@@ -6,6 +6,7 @@ when to speak.
 
 from __future__ import annotations
 
+from stt_core import frames
 from stt_core.channel import Channel
 from stt_core.context import Context
 from stt_core.errors import ErrorCode, SessionClosedError, StateError, STTError
@@ -168,6 +169,21 @@ class Commands:
         """The oldest unreliable message received, or None."""
         return None if self.state is SessionState.DETACHED else self._require_channel().datagrams.read()
 
+    def send_dht(self, message: bytes) -> bool:
+        """Send a DHT message, which may get lost; False where the path has no room for one so long, or the queue none.
+
+        :raises SessionClosedError: on a session that is closing or over.
+        """
+        self._for_sending()
+        if self.state is SessionState.DETACHED:
+            return False
+        channel = self._require_channel()
+        return len(message) <= channel.max_datagram and channel.datagrams.send(message, frames.Dht)
+
+    def read_dht(self) -> bytes | None:
+        """The oldest DHT message received, or None."""
+        return None if self.state is SessionState.DETACHED else self._require_channel().datagrams.read_rpc()
+
     def migrate(self, path: Path, now: float) -> None:
         """Move to another path, once it has answered: ``PathChanged`` tells that it has, ``PathFailed`` that it didn't.
 
@@ -179,6 +195,24 @@ class Commands:
         """
         self._for_sending()
         self._require_channel().migration.migrate(path, now)
+
+    def require_path(self) -> None:
+        """Whether this can be told to :meth:`migrate`, asked before any trouble is gone to.
+
+        :raises SessionClosedError: on a session that is closing or over; ``StateError`` on one that is detached.
+        """
+        self._for_sending()
+        self._require_channel()
+
+    @property
+    def moving_to(self) -> Path | None:
+        """Where :meth:`migrate` sends this session, while that has yet to answer."""
+        return None if self._channel is None else self._channel.migration.paths.destination
+
+    def stay(self) -> None:
+        """Give up a :meth:`migrate` whose path hasn't answered yet; without one, nothing happens."""
+        if self._channel is not None:
+            self._channel.migration.stay()
 
     def allow_fallback(self, now: float, home: Path | None = None) -> None:
         """This side can open connections to the peer: where UDP falls silent, or the connection in use is gone,

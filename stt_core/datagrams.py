@@ -1,15 +1,20 @@
-"""DATAGRAM frames: unreliable messages with their boundaries kept (RFC 9221), in two bounded queues."""
+"""DATAGRAM frames: unreliable messages with their boundaries kept (RFC 9221), in two bounded queues.
+
+DHT frames are such messages too. They leave by the same queue, and arrive in one of their own.
+"""
 
 from __future__ import annotations
 
 from collections import deque
 from typing import Final
 
-from stt_core.frames import Datagram, FrameType
+from stt_core.frames import Datagram, Dht, FrameType
 from stt_core.packing import Batch
 
 DATAGRAM_OVERHEAD: Final = 3
-"""Bytes a DATAGRAM frame adds to what it carries."""
+"""Bytes a DATAGRAM frame adds to what it carries; a DHT frame adds as many."""
+RPC_QUEUE: Final = 32 * 1024
+"""Bytes of received DHT messages that wait to be read."""
 _PER_ITEM: Final = 64
 """What one queued datagram costs beside its bytes: a flood of empty ones is bounded too."""
 
@@ -17,7 +22,7 @@ _PER_ITEM: Final = 64
 class Datagrams:
     """One session's datagrams, both ways; at most ``limit`` bytes wait in each direction."""
 
-    __slots__ = ("_incoming", "_incoming_cost", "_limit", "_outgoing_cost", "dropped", "outgoing")
+    __slots__ = ("_incoming", "_incoming_cost", "_limit", "_outgoing_cost", "_rpcs", "dropped", "outgoing")
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -26,17 +31,18 @@ class Datagrams:
         self._outgoing_cost = 0
         self._incoming: deque[bytes] | None = None
         self._incoming_cost = 0
+        self._rpcs: Datagrams | None = None
         self.dropped = 0
         """Received while the queue was full: the newest is dropped, the application is behind anyway."""
 
-    def send(self, data: bytes) -> bool:
-        """Queue a datagram; False where the queue is full."""
+    def send(self, data: bytes, kind: type[Datagram | Dht] = Datagram) -> bool:
+        """Queue a datagram, or a DHT message; False where the queue is full."""
         cost = len(data) + _PER_ITEM
         if self._outgoing_cost + cost > self._limit:
             return False
         if self.outgoing is None:
             self.outgoing = deque()
-        self.outgoing.append(Datagram(bytes(data)).encode())
+        self.outgoing.append(kind(bytes(data)).encode())
         self._outgoing_cost += cost
         return True
 
@@ -65,3 +71,13 @@ class Datagrams:
         data = self._incoming.popleft()
         self._incoming_cost -= len(data) + _PER_ITEM
         return data
+
+    def receive_rpc(self, data: bytes) -> bool:
+        """Keep an arrived DHT message; True where it is the first to wait."""
+        if self._rpcs is None:
+            self._rpcs = Datagrams(RPC_QUEUE)
+        return self._rpcs.receive(data)
+
+    def read_rpc(self) -> bytes | None:
+        """The oldest DHT message that waits, or None."""
+        return None if self._rpcs is None else self._rpcs.read()

@@ -21,6 +21,7 @@ from stt_core.context import Context
 from stt_core.crypto import Crypto
 from stt_core.errors import ErrorCode, StateError
 from stt_core.events import AnyEvent, PeerRejected
+from stt_core.guest import Guest
 from stt_core.handshake import PENDING_LIFETIME, Accepted, Identity, Initiator, Refused, Responder
 from stt_core.handshake.limits import TargetBudget
 from stt_core.handshake.resume import Wish
@@ -93,6 +94,7 @@ class Endpoint:
         self._targets = TargetBudget(config.rate_limits or RateLimits())
         self._replies: deque[Transmit] = deque()
         self._counters = EndpointStatistics()
+        self._guest: Guest | None = None
 
     # --- getters
 
@@ -145,6 +147,7 @@ class Endpoint:
         peer_key: bytes | None = None,
         timeout: float | None = None,
         transport: str = "udp",
+        dht_only: bool = False,
     ) -> SessionKey:
         """Begin a session; ``SessionEstablished`` or ``HandshakeFailed`` tells how it went.
 
@@ -152,12 +155,13 @@ class Endpoint:
         session (see :class:`~stt_core.types.Path`).
 
         ``peer_node_id`` names who must answer: another name there is as a wrong seed. ``peer_key`` is the peer's
-        32-byte identity key, where it must prove one. ``timeout`` in seconds, by default ``handshake_timeout``.
+        32-byte identity key, where it must prove one. ``timeout`` in seconds, by default ``handshake_timeout``. With
+        ``dht_only`` the peer is told that this session is no affair of its application's.
 
         :raises ConfigurationError: on an argument of the wrong type or size.
         :raises StateError: at ``max_sessions``, or where the connection serves a session already.
         """
-        return self._dial(Path(transport, address), now, peer_node_id, peer_key, timeout, None)
+        return self._dial(Path(transport, address), now, peer_node_id, peer_key, timeout, None, dht_only=dht_only)
 
     def resume(
         self,
@@ -193,6 +197,8 @@ class Endpoint:
         peer_key: bytes | None,
         timeout: float | None,
         wish: Wish | None,
+        *,
+        dht_only: bool = False,
     ) -> SessionKey:
         if peer_node_id is not None:
             check_bytes("peer_node_id", peer_node_id, 1, 255)
@@ -213,7 +219,7 @@ class Endpoint:
                 crypto=self._context.crypto,
                 entropy=self._entropy,
                 local_cid=cid,
-                parameters=self._parameters(cid),
+                parameters=self._parameters(cid, dht_only=dht_only),
                 now=at,
                 peer_node_id=peer_node_id,
                 peer_key=peer_key,
@@ -226,6 +232,7 @@ class Endpoint:
             )
 
         session = self._register.add(Role.INITIATOR, path, cid)
+        session.dht_only = dht_only
         if wish is not None:
             self._resuming.expect(session.key, wish, begin)
         session.start(lambda at: begin(at, cid, wish), now)
@@ -238,6 +245,25 @@ class Endpoint:
             session = self._sessions[key]
             session.close(code, reason, linger=linger)
             self._register.touch(session)
+
+    def attach(self, guest: Guest | None) -> None:
+        """Let ``guest`` share the socket: it gets what is no packet of a session, and answers by :meth:`send_raw`.
+
+        None lets it go.
+
+        :raises StateError: where there is one already.
+        """
+        if guest is not None and self._guest is not None:
+            raise StateError("something shares this endpoint's socket already")
+        self._guest = guest
+
+    def send_raw(self, data: bytes, path: Path) -> bool:
+        """Send a datagram of the guest's; False where too many wait for the socket, and it is lost."""
+        if data[0] >= 0x40:
+            raise ValueError("the first byte says that it is a packet of a session's")
+        if has_room := len(self._replies) < MAX_REPLIES:
+            self._reply(data, path)
+        return has_room
 
     def abandon(self, reason: str) -> None:
         """The socket is gone: end every session here and now, with nothing sent."""
@@ -258,6 +284,8 @@ class Endpoint:
             self._receive_protected(memoryview(data) if len(data) > LARGE else bytes(data), path, now, ecn)
         elif data[0] & 0xC0 == 0xC0:
             self._receive_handshake(bytes(data), path, now)
+        elif self._guest is not None and data[0] < 0x40 and not path.reliable:
+            self._guest.receive_datagram(bytes(data), path, now)
         else:
             self._counters.malformed += 1
 
@@ -443,6 +471,8 @@ class Endpoint:
         """
         if self._responder is not None:
             self._responder.handle_timer(now)
+        if self._guest is not None:
+            self._guest.handle_timer(now)
         for _ in range(TIMERS_AT_ONCE):
             session = self._register.agenda.take(now)
             if session is None:
@@ -492,6 +522,8 @@ class Endpoint:
         """When to call :meth:`handle_timer`, monotonic seconds; None for never. Poll for datagrams first."""
         responder = None if self._responder is None else self._responder.next_timer()
         at = self._register.agenda.next()
+        if self._guest is not None and (due := self._guest.next_timer()) is not None and (at is None or due < at):
+            at = due
         return responder if at is None or (responder is not None and responder < at) else at
 
     # --- book-keeping
@@ -526,8 +558,8 @@ class Endpoint:
             )
         return self._responder
 
-    def _parameters(self, cid: bytes) -> TransportParameters:
-        return TransportParameters.of(self.config, self._routes.reset_token(cid))
+    def _parameters(self, cid: bytes, *, dht_only: bool = False) -> TransportParameters:
+        return TransportParameters.of(self.config, self._routes.reset_token(cid), dht_only=dht_only)
 
     def _reply(self, data: bytes, path: Path) -> None:
         if len(self._replies) < MAX_REPLIES:

@@ -29,6 +29,8 @@ class SessionEstablished(Event):
     initiated: bool
     resumed: Resumed = Resumed.NO
     """IDENTITY where the peer was shown to be that of an earlier session, whose streams are lost."""
+    dht_only: bool = False
+    """Whether it was made to carry DHT messages, and is no affair of the application's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +139,11 @@ class StreamsAvailable(Event):
 @dataclass(frozen=True, slots=True)
 class DatagramsReadable(Event):
     """One or more unreliable DATAGRAMs wait in ``Session.read_datagram``."""
+
+
+@dataclass(frozen=True, slots=True)
+class DhtReadable(Event):
+    """DHT messages of the peer's wait: ``Session.read_dht`` until None."""
 
 
 @dataclass(frozen=True, slots=True)

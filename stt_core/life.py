@@ -30,7 +30,7 @@ class Life(Commands):
 
     __slots__ = (
         "_attempt", "_awaiting", "_begin", "_close_request", "_epoch", "_farewell", "_gives_up_at", "_initiator",
-        "_path", "_peer", "_untold", "local_cid", "masks", "record",
+        "_path", "_peer", "_untold", "dht_only", "local_cid", "masks", "record",
         "resumption_secret", "resumed", "role", "scheduled_at", "ticket", "timers",
     )  # fmt: skip
 
@@ -38,6 +38,8 @@ class Life(Commands):
         super().__init__(context, key)
         self.role = role
         self.local_cid = local_cid
+        self.dht_only = False
+        """Whether it was made to carry DHT messages, by us or by the peer: no application knows of it."""
         self.masks: dict[bytes, CidMask] = {}
         """How packets to those of our connection ids are masked that any came to; empty before there are keys."""
         self.scheduled_at: float | None = None

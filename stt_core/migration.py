@@ -261,6 +261,15 @@ class Migration:
         self._settle()
         self._speak()
 
+    def stay(self) -> None:
+        """Give up the move that was begun, if it hasn't been made."""
+        path = self.paths.stay()
+        if (
+            path is not None and path.reliable and path not in {*self._cids, *self._arrived}
+        ):  # nothing was sent there yet
+            self._events.append(PathReleased(path))
+        self._settle()
+
     def allow_fallback(self, home: Path | None, now: float) -> None:
         """This side can open connections to the peer, which listens at ``home`` on UDP."""
         self._fallback = Fallback(self.paths.active, home, now)

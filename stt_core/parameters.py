@@ -9,7 +9,7 @@ On the wire: type u8, length u16, value, repeated; type 0 ends the list and the 
     1 initial_max_data u64 (bytes)       2 initial_max_stream_data u64 (bytes)   3 max_streams u32
     4 max_udp_payload u32 (bytes)        5 receive_buffer_hint u32 (bytes)       6 ack_delay u32 (microseconds)
     7 idle_timeout u32 (milliseconds)    8 max_message u64 (bytes)               9 reset_token 16 bytes
-    16 identity key 32 bytes and proof 64 bytes      17 resume      18 kept_identity, empty
+    16 identity key 32 bytes and proof 64 bytes      17 resume      18 kept_identity, empty      19 dht_only, empty
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ class Tlv(IntEnum):
     IDENTITY = 16
     RESUME = 17
     KEPT_IDENTITY = 18
+    DHT_ONLY = 19
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +53,8 @@ class TransportParameters:
 
     ``initial_max_data`` and ``initial_max_stream_data`` are what the declarer is ready to receive; ``max_streams``
     counts automatic stream ids each way; ``receive_buffer_hint`` is its socket's buffer; ``reset_token`` proves a
-    stateless reset of the cid it used in the handshake (empty: it will send none).
+    stateless reset of the cid it used in the handshake (empty: it will send none). With ``dht_only`` an initiator says
+    that it makes this session to carry DHT messages, and that no application is to hear of it.
     """
 
     initial_max_data: int = 0
@@ -64,9 +66,10 @@ class TransportParameters:
     idle_timeout: float = 30.0
     max_message: int = 16 * MIB
     reset_token: bytes = field(default=b"", repr=False)
+    dht_only: bool = False
 
     @classmethod
-    def of(cls, config: EndpointConfig, reset_token: bytes) -> TransportParameters:
+    def of(cls, config: EndpointConfig, reset_token: bytes, *, dht_only: bool = False) -> TransportParameters:
         """What an endpoint with these settings declares."""
         return cls(
             initial_max_data=config.session_window,
@@ -78,11 +81,14 @@ class TransportParameters:
             idle_timeout=config.keep_alive_timeout,
             max_message=config.max_message,
             reset_token=reset_token,
+            dht_only=dht_only,
         )
 
     def encode(self) -> bytes:
         """The entries on the wire, without an end."""
         numbers = _encoded(_numbers(self))
+        if self.dht_only:
+            numbers += encode_tlvs({Tlv.DHT_ONLY: b""})
         return numbers + encode_tlvs({Tlv.RESET_TOKEN: self.reset_token}) if self.reset_token else numbers
 
 
@@ -163,7 +169,10 @@ def parse_parameters_untrusted(values: Mapping[int, bytes]) -> TransportParamete
     token = values.get(Tlv.RESET_TOKEN, b"")
     if len(token) not in (0, RESET_TOKEN_SIZE):
         raise _violation(f"reset token of {len(token)} bytes")
-    return replace(numbers, reset_token=token) if token else numbers
+    if values.get(Tlv.DHT_ONLY):
+        raise _violation("dht_only with a value")
+    dht_only = Tlv.DHT_ONLY in values
+    return replace(numbers, reset_token=token, dht_only=dht_only) if token or dht_only else numbers
 
 
 @lru_cache(maxsize=16)

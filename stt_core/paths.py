@@ -111,6 +111,12 @@ class Paths:
         left = (path for path in (self._previous, self._left) if path is not None)
         return {self.active, *self._candidates, *left, *(path for path, _, _ in self._responses)}
 
+    @property
+    def destination(self) -> Path | None:
+        """Where this side was told to go, while that has yet to answer."""
+        on_the_way = (path for path, it in self._candidates.items() if it.chosen and it.moves and path != self.active)
+        return next(on_the_way, None)
+
     # --- what happened
 
     def on_packet(self, path: Path, size: int, newest: bool, now: float, *, deliberate: bool = False) -> bool:
@@ -212,6 +218,13 @@ class Paths:
             other.moves = other.moves and not other.chosen
         candidate = self._challenge(path, now)
         candidate.moves = candidate.chosen = candidate.trusted = True
+
+    def stay(self) -> Path | None:
+        """Do not go where this side was told to go; returns where that was."""
+        path = self.destination
+        if path is not None:
+            del self._candidates[path]
+        return path
 
     def _challenge(self, path: Path, now: float) -> _Candidate:
         candidate = self._candidates.get(path)

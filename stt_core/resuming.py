@@ -385,7 +385,7 @@ class Resuming:
         """A session has keys that both sides hold, its first or others."""
         if session.role is Role.INITIATOR:
             self._own[session.session_id] = session.key
-        elif self._context.config.ticket_lifetime >= 1:
+        elif self._context.config.ticket_lifetime >= 1 and not session.dht_only:
             if session.record is None:
                 self._note(session, Record(self._context.entropy(RECORD_ID_SIZE), session.key, None))
             self.on_ticket_due(session.key, now)

@@ -159,6 +159,7 @@ class Session(Life):
             resumed=earlier is not None,
             now=now,
         )
+        self.dht_only |= self.role is Role.RESPONDER and result.peer_parameters.dht_only
         self.resumption_secret = self._channel.resumption_secret
         if (grant := result.grant) is not None:
             self.resumed, self._epoch = grant.extent, grant.epoch
@@ -189,6 +190,7 @@ class Session(Life):
             path=self._path,
             initiated=self.role is Role.INITIATOR,
             resumed=self.resumed,
+            dht_only=self.dht_only,
         )
         self._context.events.append(told)
 

@@ -11,13 +11,14 @@ from typing import Final
 import trio
 import trio.testing
 
+from stt_backends.behaviours.moves import MOVES
 from stt_backends.behaviours.nodes import NODES, MakeNode
 from stt_backends.behaviours.stack import Stack, check
 from stt_backends.behaviours.streams import BYTE_STREAMS, MESSAGE_STREAMS, CheckedStream, MakePair
 
 __all__ = [
-    "BYTE_STREAMS", "MESSAGE_STREAMS", "NODES", "STACK", "CheckedStream", "MakeNode", "MakePair", "check_byte_streams",
-    "check_message_streams", "check_nodes",
+    "BYTE_STREAMS", "MESSAGE_STREAMS", "MOVES", "NODES", "STACK", "CheckedStream", "MakeNode", "MakePair",
+    "check_byte_streams", "check_message_streams", "check_nodes",
 ]  # fmt: skip
 
 STACK: Final = Stack(
@@ -46,4 +47,4 @@ async def check_byte_streams(make: MakePair) -> None:
 
 async def check_nodes(make: MakeNode) -> None:
     """Check nodes; ``async with make(**settings) as node`` starts one at a free port of 127.0.0.1."""
-    await check(STACK, NODES, make)
+    await check(STACK, (*NODES, *MOVES), make)

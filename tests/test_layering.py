@@ -21,7 +21,7 @@ ROOMS = [
     *("protection", "handshake", "recovery", "streams"),
     *("paths", "keepalive", "resumption", "closing", "datagrams", "budget", "acks", "control", "outbound"),
     *("fallback", "migration", "channel", "statistics", "links", "context", "commands", "life", "session", "agenda"),
-    *("routes", "register", "resuming", "endpoint"),
+    *("routes", "register", "resuming", "guest", "endpoint"),
     *("affinity", "dht", "content", "forwarding"),
 ]
 """The rooms of the core, lowest first. A room imports only rooms that stand before it."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 import socket
 from queue import SimpleQueue
 from threading import Thread
 from typing import Any
 
 from stt_anyio.cli.failure import Exit, Failure
+from stt_backends.adapter.connecting import split_address
 from stt_backends.websocket.url import is_url, parse_url
 from stt_core.errors import ConfigurationError
 
@@ -21,13 +21,10 @@ def parse_address(text: str) -> tuple[str, int]:
 
     :raises Failure: if it is neither.
     """
-    host, _, port = text.rpartition(":")
-    bare = host.removeprefix("[").removesuffix("]")
-    bracketed = len(host) - len(bare) == 2
-    number = int(port) if re.fullmatch("[0-9]{1,5}", port) else 0
-    if not bare or bracketed != (":" in bare) or not 0 < number < 65536:
-        raise Failure(Exit.USAGE, f"the address is '{text}', expected HOST:PORT or [IPV6]:PORT, with a port 1 to 65535")
-    return bare, number
+    try:
+        return split_address(text)
+    except ConfigurationError as error:
+        raise Failure(Exit.USAGE, str(error)) from error
 
 
 def parse_destination(text: str) -> tuple[str, int] | str:

@@ -7,15 +7,17 @@ between: other addresses of the same name, a proxy, TLS, the upgrade, the handsh
 from __future__ import annotations
 
 import ipaddress
+import re
 import socket
 import ssl
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+from stt_backends.adapter.opening import Opening
 from stt_backends.adapter.parking import ParkingLot
 from stt_backends.udp_address import resolve_numeric
-from stt_backends.websocket.link import Link, Target
+from stt_backends.websocket.link import Target
 from stt_backends.websocket.tls import default_context
 from stt_backends.websocket.url import ProxyUrl, WebSocketUrl, bracketed, is_url, parse_proxy, parse_url
 from stt_core.errors import ConfigurationError, ConnectError, STTError
@@ -53,19 +55,17 @@ class Destination:
 
 
 def destination_of(address: object, ssl_context: ssl.SSLContext | None, proxy: str | None) -> Destination:
-    """What ``address`` means: ``(host, port)`` for UDP, or a WebSocket's URL.
+    """What ``address`` means: ``(host, port)`` or ``"host:port"`` for UDP, or a WebSocket's URL.
 
     :param ssl_context: for ``wss``; None is the system's authorities.
     :param proxy: the URL of an HTTP proxy, for either kind of URL.
     :raises ConfigurationError: if it means nothing.
     """
-    if not isinstance(address, str):
-        host, port, *_ = whole = checked_address(address)
+    if not is_url(address):
+        host, port, *_ = whole = split_address(address) if isinstance(address, str) else checked_address(address)
         if ssl_context is not None:
             raise ConfigurationError(f"ssl_context is for wss:// URLs, and the address is {address!r}")
         return Destination(host, port, [(0, 0, 0, "", whole)] if is_numeric(host) else None)
-    if not is_url(address):
-        raise ConfigurationError(f"peer_address is {address!r}, expected (host, port), or a ws:// or wss:// URL")
     url = parse_url(address)
     if ssl_context is not None and not url.secure:
         raise ConfigurationError(f"ssl_context is for wss:// URLs, and the address is {address!r}")
@@ -95,17 +95,17 @@ def address_for(address: tuple[Any, ...] | str, transport: str) -> tuple[Any, ..
 class Connecting(Generic[SessionT]):
     """One of ``session`` and ``failure`` is there once ``done``.
 
-    ``key`` names the session in the core, once its handshake has begun; until then ``link`` is what is being opened.
+    ``key`` names the session in the core, once its handshake has begun; before that, ``opening`` is the connection.
     """
 
-    __slots__ = ("begin", "failure", "key", "link", "news", "session")
+    __slots__ = ("begin", "failure", "key", "news", "opening", "session")
 
     def __init__(self, news: ParkingLot, begin: Callable[..., SessionKey]) -> None:
         self.news = news
         self.begin = begin
         """What begins the handshake, once it is known on which path: the endpoint's ``connect`` or ``resume``."""
         self.key: SessionKey | None = None
-        self.link: Link | None = None
+        self.opening: Opening | None = None
         self.session: SessionT | None = None
         self.failure: STTError | None = None
 
@@ -139,6 +139,20 @@ def checked_address(address: object) -> tuple[Any, ...]:
     raise ConfigurationError(f"peer_address is {address!r}, expected (host, port): a string and a number")
 
 
+def split_address(text: str) -> tuple[str, int]:
+    """``host:port`` or ``[ipv6]:port`` taken apart.
+
+    :raises ConfigurationError: if it is neither.
+    """
+    host, _, port = text.rpartition(":")
+    bare = host.removeprefix("[").removesuffix("]")
+    brackets = len(host) - len(bare) == 2
+    number = int(port) if re.fullmatch("[0-9]{1,5}", port) else 0
+    if not bare or brackets != (":" in bare) or not 0 < number < 65536:
+        raise ConfigurationError(f"the address is {text!r}, expected HOST:PORT or [IPV6]:PORT, with a port 1 to 65535")
+    return bare, number
+
+
 def is_numeric(host: str) -> bool:
     """Whether ``host`` is an address already, and no name."""
     try:
@@ -146,6 +160,18 @@ def is_numeric(host: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def pick(host: str, found: Found, bind_address: str) -> tuple[Any, ...]:
+    """Of what a host's name resolved to, the address that a socket bound to ``bind_address`` reaches best.
+
+    :raises ConnectError: if there is none.
+    """
+    prefer = socket.AF_INET6 if ":" in bind_address else socket.AF_INET
+    addresses = [(family, tuple(address)) for family, _, _, _, address in found]
+    if not addresses:
+        raise ConnectError(f"can't resolve {host!r}: there is no address")
+    return next((address for family, address in addresses if family == prefer), addresses[0][1])
 
 
 def unresolved(host: str, error: OSError) -> ConnectError:

@@ -11,6 +11,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from typing import Any, Final, TypeVar
 
+from stt_backends.adapter.lodging import Lodging
+from stt_backends.adapter.node import BaseNode
 from stt_backends.adapter.parking import ParkingLot
 from stt_backends.adapter.pump import Pump
 from stt_backends.dht_driver import DhtDriver
@@ -23,6 +25,9 @@ from stt_core.errors import ConfigurationError, StateError
 from stt_core.keys import expand, extract
 
 DEFAULT_PORT: Final = 9337
+ANYWHERE: Final = "0.0.0.0"
+PRIVATE_TIMEOUT: Final = 3.0
+"""Seconds a query has in private mode: it may take a handshake first."""
 EventT = TypeVar("EventT")
 
 
@@ -37,7 +42,12 @@ class Waiting:
 
 
 class BaseKademliaDHT(ABC):
-    """A DHT node on a UDP socket of its own.
+    """A DHT node, on a UDP socket of its own or on that of a ``node``.
+
+    On a node it is in **private mode**, unless ``private`` is False: its messages travel in sessions, between nodes
+    that hold the same seed, and nobody else gets to say or to hear a word. Sessions are made for them where there are
+    none; the application doesn't see those. The node must be started, and when it stops, so does this. Its port is
+    announced, as others see it from outside of a NAT, and its ``node_id``.
 
     ``node_id`` is what the provider records of this node say it is called, up to 64 bytes: the ``node_id`` of the
     :class:`STTNode` that serves the content. Where it is None, that is the DHT's own id of 32 bytes. ``bootstrap`` are
@@ -57,7 +67,9 @@ class BaseKademliaDHT(ABC):
         port: int = DEFAULT_PORT,
         bootstrap: Sequence[tuple[str, int]] = (),
         *,
-        bind_address: str = "0.0.0.0",
+        node: BaseNode[Any] | None = None,
+        private: bool | None = None,
+        bind_address: str = ANYWHERE,
         node_seed: bytes | None = None,
         announced_port: int | None = None,
         saved_table: bytes | None = None,
@@ -67,17 +79,25 @@ class BaseKademliaDHT(ABC):
             check_bytes("node_id", node_id, 1, 64)
         if node_seed is not None:
             check_bytes("node_seed", node_seed, 16, 1024, secret=True)
+        if node is None and private:
+            raise ConfigurationError("private mode needs node=, whose sessions the messages travel in")
+        if node is not None and (port, bind_address) != (DEFAULT_PORT, ANYWHERE):
+            raise ConfigurationError("port and bind_address are for a socket of the DHT's own, and node= has one")
+        self._private = node is not None and private is not False
+        if self._private:
+            settings = {"rpc_timeout": PRIVATE_TIMEOUT, **settings, "carrier": "session"}
+        self._node = node
         self._name = node_id
         self._port = port
         self._friends = list(bootstrap)
         self._bind_address = bind_address
-        self._node_seed = os.urandom(32) if node_seed is None else node_seed
+        self._node_seed = node_seed
         self._announced_port = announced_port
         self._saved = saved_table
         self._settings = settings
         DHTConfig(port=announced_port or port or 1, **settings)  # wrong settings are told of here, not at start()
-        self._driver: DhtDriver | None = None
-        self._pump: Pump | None = None
+        self._driver: DhtDriver | Lodging | None = None
+        self._pump: Pump | Lodging | None = None
         self._waiting: dict[int, Waiting] = {}
         self._stopping = self._stopped = False
         self._crash: Exception | None = None
@@ -108,7 +128,7 @@ class BaseKademliaDHT(ABC):
     @property
     def port(self) -> int:
         """The port it listens on, also where it was asked to choose one."""
-        return int(self._started().socket.address[1])
+        return int(self._started().address[1])
 
     @property
     def external_address(self) -> tuple[str, int] | None:
@@ -137,10 +157,13 @@ class BaseKademliaDHT(ABC):
 
     def statistics(self) -> dict[str, int]:
         """Counters by name."""
-        return self.core.statistics()
+        driver = self._started()
+        return {**driver.dht.statistics(), **(driver.counters if isinstance(driver, Lodging) else {})}
 
     def __repr__(self) -> str:
-        where = f"{self._bind_address}:{self.port}" if self._driver else "not started"
+        where = "not started"
+        if self._driver is not None:
+            where = f"{self._driver.address[0]}:{self._driver.address[1]}{', private' if self._private else ''}"
         return f"<{type(self).__name__} {where}>"
 
     # --- for the adapter
@@ -148,26 +171,35 @@ class BaseKademliaDHT(ABC):
     def _start(self) -> None:
         if self._driver is not None:
             raise StateError("this node was started already; make a new one")
+        self._over = self.make_parking_lot()
+        if self._node is not None:
+            endpoint = self._node.endpoint
+            self._name = self._name or endpoint.config.node_id
+            dht = self._make_core(self._node.port, self._node_seed or endpoint.config.node_seed)
+            self._driver = self._pump = Lodging(self._node, dht, self._on_event, lambda: self._end(None))
+            return
         sock = UdpSocket(self._bind_address, self._port)
         try:
-            port = self._announced_port or int(sock.address[1])
-            config = DHTConfig(port=port, name=self._name or b"", **self._settings)
-            dht = Dht(
-                config,
-                crypto=PycaCrypto(),
-                entropy=os.urandom,
-                node_seed=_key_seed(self._node_seed),
-                wall_offset=time.time() - time.monotonic(),
-            )
-            self._over = self.make_parking_lot()
-            driver = DhtDriver(dht, sock, self._on_event)
+            driver = DhtDriver(self._make_core(int(sock.address[1]), self._node_seed), sock, self._on_event)
             self._pump = self._launch(driver)
         except BaseException:
             sock.close()
             raise
         self._driver = driver
 
-    def _started(self) -> DhtDriver:
+    def _make_core(self, port: int, node_seed: bytes | None) -> Dht:
+        shares = self._node is not None and self._announced_port is None
+        return Dht(
+            DHTConfig(
+                port=self._announced_port or port, name=self._name or b"", shares_socket=shares, **self._settings
+            ),
+            crypto=PycaCrypto(),
+            entropy=os.urandom,
+            node_seed=_key_seed(os.urandom(32) if node_seed is None else node_seed),
+            wall_offset=time.time() - time.monotonic(),
+        )
+
+    def _started(self) -> DhtDriver | Lodging:
         if self._driver is None:
             raise StateError("this node was not started: use it as `async with`, or call start()")
         return self._driver
@@ -221,7 +253,7 @@ class BaseKademliaDHT(ABC):
     def _end(self, crash: Exception | None) -> None:
         self._crash = crash
         self._stopping = self._stopped = True
-        self._started().socket.close()
+        self._started().close()
         for waiting in self._waiting.values():
             waiting.news.wake_all()
         if self._over is not None:

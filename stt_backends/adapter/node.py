@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import os
-import socket
 import ssl
 from abc import ABC, abstractmethod
 from collections import deque
@@ -21,8 +20,11 @@ from stt_backends.absent import AbsentSocket
 from stt_backends.adapter.broadcast import Broadcast, SlowPolicy
 from stt_backends.adapter.building import NodeSettings, build_driver
 from stt_backends.adapter.callbacks import BaseCallbacks, ClosedCallback
-from stt_backends.adapter.connecting import Connecting, Destination, Found, destination_of
+from stt_backends.adapter.connecting import Connecting, Destination, Found, destination_of, pick
 from stt_backends.adapter.errors import ErrorFamily
+from stt_backends.adapter.lodging import Lodger
+from stt_backends.adapter.moving import Moving
+from stt_backends.adapter.opening import Opening
 from stt_backends.adapter.parking import ParkingLot
 from stt_backends.adapter.pump import Pump
 from stt_backends.adapter.session import OF_STREAMS, BaseSession
@@ -31,12 +33,12 @@ from stt_backends.driver import Driver
 from stt_backends.udp import UdpSocket
 from stt_backends.websocket.link import Link, Target
 from stt_core.config import MAX_DATAGRAM, check_seconds
+from stt_core.dht.attached import refuse
 from stt_core.endpoint import Endpoint
 from stt_core.errors import (
     AuthenticationError,
     CloseReason,
     ConfigurationError,
-    ConnectError,
     ErrorCode,
     SessionClosedError,
     StateError,
@@ -55,7 +57,7 @@ from stt_core.events import (
 )
 from stt_core.resumption import TicketStore
 from stt_core.session import Session
-from stt_core.types import RateLimits, SessionKey
+from stt_core.types import Path, RateLimits, SessionKey
 
 logger = logging.getLogger("stt.node")
 
@@ -152,6 +154,7 @@ class BaseNode(ABC, Generic[SessionT]):
         self._news: ParkingLot | None = None
         """Of sessions that arrive and of the end; there from the start on."""
         self._callbacks = self._make_callbacks()
+        self._lodger: Lodger | None = None
 
     def __repr__(self) -> str:
         where = f"{self.bind_address}:{self._socket.address[1]}" if self._socket else "not started"
@@ -205,6 +208,7 @@ class BaseNode(ABC, Generic[SessionT]):
             return False
         if not self._stopping:
             self._stopping = True
+            self._evict()
             driver.endpoint.close(ErrorCode.SHUTTING_DOWN, "the node is stopping", linger=STOP_LINGER)
         self._wake_pump()
         self._fail_connecting()
@@ -224,6 +228,7 @@ class BaseNode(ABC, Generic[SessionT]):
             logger.error("the node failed and stops", exc_info=crash)
             self._crash = crash
         self._stopping = True
+        self._evict()
         driver, sock = self._started()
         sock.close()
         driver.hub.close(driver.clock())
@@ -235,6 +240,16 @@ class BaseNode(ABC, Generic[SessionT]):
             self._stopped = True
             self._fail_connecting()
             self._wake()
+
+    def take_in(self, lodger: Lodger | None) -> None:
+        """Tell ``lodger`` of all that is no news of a stream, until the node stops; None: no longer."""
+        self._lodger = lodger
+        self._wake_pump()
+
+    def _evict(self) -> None:
+        lodger, self._lodger = self._lodger, None
+        if lodger is not None:
+            lodger.end()
 
     def _raise_crash(self) -> None:
         """Tell what the node failed of to whoever stops it, once."""
@@ -294,6 +309,22 @@ class BaseNode(ABC, Generic[SessionT]):
         return self._started()[1].address
 
     @property
+    def socket(self) -> UdpSocket | AbsentSocket:
+        """What it is bound to.
+
+        :raises StateError: before the node is started.
+        """
+        return self._started()[1]
+
+    @property
+    def clock(self) -> Callable[[], float]:
+        """The clock that the endpoint is given times of, seconds.
+
+        :raises StateError: before the node is started.
+        """
+        return self._started()[0].clock
+
+    @property
     def endpoint(self) -> Endpoint:
         """The sans-IO core under this node, for looking at; commands to it go unnoticed until :meth:`kick`."""
         return self._started()[0].endpoint
@@ -308,8 +339,11 @@ class BaseNode(ABC, Generic[SessionT]):
 
     # --- connecting
 
-    def _destination(self, address: object, ssl_context: ssl.SSLContext | None, proxy: str | None) -> Destination:
-        """Where to connect to; what is not said of a proxy, the node's settings say."""
+    def destination(self, address: object, ssl_context: ssl.SSLContext | None, proxy: str | None) -> Destination:
+        """What an address given by the application means; what is not said of a proxy, the node's settings say.
+
+        :raises ConfigurationError: if it means nothing.
+        """
         self._started()
         return destination_of(address, ssl_context, self._settings.proxy if proxy is None else proxy)
 
@@ -347,7 +381,7 @@ class BaseNode(ABC, Generic[SessionT]):
         self, begin: Callable[..., SessionKey], destination: Destination, found: Found, timeout: float | None
     ) -> Connecting[SessionT]:
         driver, sock = self._started()
-        address = () if destination.url else sock.canonical(self._pick(destination.host, found))
+        address = () if destination.url else sock.canonical(pick(destination.host, found, self.bind_address))
         if self._stopping:
             raise StateError("the node is stopped") from self._crash
         connecting: Connecting[SessionT] = Connecting(self.make_parking_lot(), begin)
@@ -375,21 +409,33 @@ class BaseNode(ABC, Generic[SessionT]):
         """Open a connection to the first of ``targets`` that answers, then begin the handshake on it."""
         driver, _ = self._started()
 
-        def on_settled(link: Link) -> None:
-            if connecting.done or self._stopping:
-                return
-            if link.failure is None:
+        def on_done(link: Link) -> None:
+            if link.failure is not None:
+                connecting.fail(link.failure)
+            elif not (connecting.done or self._stopping):
                 self._opening.discard(connecting)
                 self._begin_over(connecting, link, deadline - driver.clock())
-            elif len(targets) > 1 and deadline > driver.clock():
-                self._open_link(connecting, targets[1:], deadline)
-            else:
-                connecting.fail(link.failure)
 
-        link = driver.hub.connect(targets[0], deadline, on_settled)
-        if not link.over:  # else the next one is being opened already
-            connecting.link = link
+        connecting.opening = Opening(driver, targets, deadline, on_done)
+        connecting.opening.begin()
         self._wake_pump()
+
+    def begin_move(self, session: SessionT, destination: Destination, found: Found, timeout: float | None) -> Moving:
+        """Let a session go to one of the addresses found; :meth:`Moving.end` must follow.
+
+        :raises STTError: if it can't go anywhere: it is over, or detached.
+        """
+        driver, sock = self._started()
+        seconds = driver.endpoint.config.handshake_timeout if timeout is None else timeout
+        check_seconds("timeout", seconds)
+        moving = Moving(session, driver, destination, seconds)
+        with self.errors.translated:
+            if destination.url is None:
+                moving.go(Path("udp", sock.canonical(pick(destination.host, found, self.bind_address))))
+            else:
+                moving.open(found)
+                self._wake_pump()
+        return moving
 
     def _begin_over(self, connecting: Connecting[SessionT], link: Link, timeout: float) -> None:
         try:
@@ -406,9 +452,9 @@ class BaseNode(ABC, Generic[SessionT]):
                 connecting.session.core.close()
         elif connecting.failure is None and connecting.key is not None:
             self.endpoint.session(connecting.key).close()
-        elif connecting.link is not None:
+        elif connecting.opening is not None:
             self._opening.discard(connecting)
-            self._started()[0].hub.abandon(connecting.link)
+            connecting.opening.abandon()
         self.kick()
 
     def _end_connect(self, connecting: Connecting[SessionT]) -> None:
@@ -425,14 +471,6 @@ class BaseNode(ABC, Generic[SessionT]):
     def _fail_connecting(self) -> None:
         for connecting in [*self._connecting.values(), *self._opening]:
             connecting.fail(SessionClosedError("the node was stopped"))
-
-    def _pick(self, host: str, found: Found) -> tuple[Any, ...]:
-        """Of what a host's name resolved to, the address this node's socket reaches best."""
-        prefer = socket.AF_INET6 if ":" in self.bind_address else socket.AF_INET
-        addresses = [(family, tuple(address)) for family, _, _, _, address in found]
-        if not addresses:
-            raise ConnectError(f"can't resolve {host!r}: there is no address")
-        return next((address for family, address in addresses if family == prefer), addresses[0][1])
 
     # --- accepting
 
@@ -496,7 +534,10 @@ class BaseNode(ABC, Generic[SessionT]):
             concerned = self._sessions.get(event.session_key)
             if concerned is not None:
                 concerned.handle_event(event)
-        elif isinstance(event, SessionEstablished):
+            return
+        if self._lodger is not None:
+            self._lodger.handle_event(event, self._started()[0].clock())
+        if isinstance(event, SessionEstablished):
             self._on_new_session(event)
         elif isinstance(event, HandshakeFailed):
             connecting = self._connecting.get(event.session_key)
@@ -507,23 +548,30 @@ class BaseNode(ABC, Generic[SessionT]):
             if isinstance(event.error, AuthenticationError):
                 self._callbacks.tell_closed(b"", str(CloseReason.AUTH_FAILURE))
         elif isinstance(event, Event):
-            session = self._sessions.get(event.session_key)
-            if session is None:
-                return
-            session.handle_event(event)
-            if isinstance(event, SessionDetached):
-                logger.info("%r detached: %s", session, event.message)
-                self._callbacks.tell_detached(session)
-            elif isinstance(event, SessionResumed):
-                logger.info("%r goes on with %s", session, event.path.address)
-                if event.attempt is not None and (connecting := self._connecting.get(event.attempt)) is not None:
-                    connecting.succeed(session)
-            if isinstance(event, SessionClosed):
-                del self._sessions[event.session_key]
-                logger.info("%r closed: %s (%s)", session, event.reason, event.message)
-                self._callbacks.tell_closed(event.session_id, str(event.reason))
+            self._on_session_event(event)
+
+    def _on_session_event(self, event: Event) -> None:
+        session = self._sessions.get(event.session_key)
+        if session is None:
+            return
+        session.handle_event(event)
+        if isinstance(event, SessionDetached):
+            logger.info("%r detached: %s", session, event.message)
+            self._callbacks.tell_detached(session)
+        elif isinstance(event, SessionResumed):
+            logger.info("%r goes on with %s", session, event.path.address)
+            if event.attempt is not None and (connecting := self._connecting.get(event.attempt)) is not None:
+                connecting.succeed(session)
+        if isinstance(event, SessionClosed):
+            del self._sessions[event.session_key]
+            logger.info("%r closed: %s (%s)", session, event.reason, event.message)
+            self._callbacks.tell_closed(event.session_id, str(event.reason))
 
     def _on_new_session(self, event: SessionEstablished) -> None:
+        if event.dht_only:
+            if self._lodger is None:
+                refuse(self.endpoint, event.session_key)
+            return
         session = self._make_session(self.endpoint.session(event.session_key))
         self._sessions[event.session_key] = session
         logger.info("%r established with %s", session, event.path.address)

@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar
 
 from stt_backends.adapter.broadcast import Outbox
+from stt_backends.adapter.connecting import Destination, Found
 from stt_backends.adapter.errors import ErrorFamily
+from stt_backends.adapter.moving import Moving
 from stt_backends.adapter.parking import ParkingLot
 from stt_backends.adapter.stream import BaseByteStream, BaseMessageStream
-from stt_core.errors import CloseReason, ErrorCode, StateError
+from stt_core.errors import CloseReason, ConnectError, ErrorCode, StateError
 from stt_core.events import (
     DatagramsReadable,
     Event,
@@ -56,6 +58,7 @@ class BaseSession(Generic[MessageT, ByteT]):
         self._streams: dict[int, MessageT | ByteT] = {}
         self._incoming: list[MessageT | ByteT] = []  # an empty deque is 800 bytes for each session
         self._news: ParkingLot = node.make_parking_lot()
+        self._moving: Moving | None = None
         self._end: ParkingLot | None = None  # few wait for it, and those not for every piece of news
 
     def __repr__(self) -> str:
@@ -203,6 +206,27 @@ class BaseSession(Generic[MessageT, ByteT]):
             self.raise_if_over()
         return data
 
+    # --- where it is
+
+    def _begin_migrate(self, destination: Destination, found: Found, timeout: float | None) -> Moving:
+        """Go to one of the addresses found; :meth:`_end_migrate` must follow."""
+        moving = self.node.begin_move(self, destination, found, timeout)
+        before, self._moving = self._moving, moving
+        if before is not None:
+            before.end(ConnectError("the session was told to go elsewhere in the meantime"))
+        return moving
+
+    def _end_migrate(self, moving: Moving) -> None:
+        """Nobody waits for it any more; where it isn't there yet, it stays."""
+        moving.end()
+        if self._moving is moving:
+            self._moving = None
+
+    def _migrated(self, moving: Moving) -> None:
+        """Raises what a ``migrate`` that is over should raise."""
+        if moving.failure is not None:
+            raise self.errors.translate(moving.failure)
+
     # --- the end
 
     @property
@@ -247,6 +271,8 @@ class BaseSession(Generic[MessageT, ByteT]):
                 if isinstance(event, StreamFinished):
                     del self._streams[event.stream_id]
             return
+        if self._moving is not None:
+            self._moving.look()
         if isinstance(event, StreamOpened):
             known = self._streams.get(event.stream_id)
             if known is not None:

@@ -8,14 +8,14 @@ every other kind, control frames and fragments, goes to wsproto, whole.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
-from functools import lru_cache
+from collections.abc import Callable
 from struct import Struct
 from typing import Final
 
 from wsproto.frame_protocol import FrameProtocol, Opcode, ParseFailed
 
 from stt_backends.websocket.errors import CloseCode, FrameViolation
+from stt_backends.websocket.masking import masker
 from stt_core.config import MAX_DATAGRAM
 
 MAX_FRAME: Final = 14 + MAX_DATAGRAM
@@ -32,31 +32,14 @@ _MASKED: Final = 0x80
 _SHORT: Final = 125
 """Lengths up to here stand in the second byte; 126 and 127 there announce two and eight more."""
 _KEYS_AT_ONCE: Final = 64
-_FEW: Final = 400
-"""Bytes up to which one long integer is the quickest to mask."""
+_COPIED: Final = 4096
+"""Bytes up to which a payload is copied behind its header, so that the system is given one piece."""
+
+Datagram = bytes | bytearray | memoryview
 
 _TINY_HEAD = Struct(">BB")
 _HEAD = Struct(">BBH")
 _LONG_HEAD = Struct(">BBQ")
-
-
-@lru_cache(maxsize=256)
-def _masking(key: int) -> bytes:
-    """What each byte becomes under one byte of a key."""
-    return bytes(byte ^ key for byte in range(256))
-
-
-def masked(data: bytes | bytearray | memoryview, key: bytes) -> bytes | bytearray:
-    """``data`` under a masking key of 4 bytes; a second time gives it back (RFC 6455 section 5.3)."""
-    size = len(data)
-    if size <= _FEW:
-        keys = (key * (size // 4 + 1))[:size]
-        return (int.from_bytes(data, "little") ^ int.from_bytes(keys, "little")).to_bytes(size, "little")
-    # Each fourth byte has the same byte of the key, so a lane of them is one translation.
-    result = bytearray(data)
-    for lane in range(4):
-        result[lane::4] = result[lane::4].translate(_masking(key[lane]))
-    return result
 
 
 class Framing:
@@ -66,12 +49,15 @@ class Framing:
     masking keys, which nobody may foresee: else a hostile application chose what is on the wire (section 10.3).
     """
 
-    __slots__ = ("_asides", "_client", "_entropy", "_fragments", "_keys", "_pong", "_rare", "closed_by_peer", "rest")
+    __slots__ = (
+        "_asides", "_client", "_entropy", "_fragments", "_keys", "_mask", "_pong", "_rare", "closed_by_peer", "rest",
+    )  # fmt: skip
 
     def __init__(self, *, client: bool, entropy: Callable[[int], bytes] = os.urandom) -> None:
         self._client = client
         self._entropy = entropy
         self._keys = b""
+        self._mask = masker()
         self._rare = FrameProtocol(client, [])
         self._fragments: bytearray | None = None
         self._pong: bytes | None = None
@@ -83,21 +69,22 @@ class Framing:
 
     # --- what leaves
 
-    def encode(self, datagram: bytes) -> tuple[bytes, bytes | bytearray]:
-        """A datagram as a message: the frame's header and its payload."""
+    def encode(self, datagram: bytes) -> tuple[bytes | bytearray, ...]:
+        """A datagram as a message: the frame's header and its payload, small ones in one piece."""
         size = len(datagram)
-        if not self._client:
-            if size <= _SHORT:
-                return _TINY_HEAD.pack(_BINARY, size), datagram
-            if size < 1 << 16:
-                return _HEAD.pack(_BINARY, 126, size), datagram
-            return _LONG_HEAD.pack(_BINARY, 127, size), datagram
-        key = self._next_key()
+        masks = _MASKED if self._client else 0
         if size <= _SHORT:
-            return _TINY_HEAD.pack(_BINARY, _MASKED | size) + key, masked(datagram, key)
-        if size < 1 << 16:
-            return _HEAD.pack(_BINARY, _MASKED | 126, size) + key, masked(datagram, key)
-        return _LONG_HEAD.pack(_BINARY, _MASKED | 127, size) + key, masked(datagram, key)
+            head = _TINY_HEAD.pack(_BINARY, masks | size)
+        elif size < 1 << 16:
+            head = _HEAD.pack(_BINARY, masks | 126, size)
+        else:
+            head = _LONG_HEAD.pack(_BINARY, masks | 127, size)
+        if not masks:
+            return (head + datagram,) if size <= _COPIED else (head, datagram)
+        key = self._next_key()
+        head += key
+        payload = self._mask(datagram, key)
+        return (head + payload,) if size <= _COPIED else (head, payload)
 
     def _next_key(self) -> bytes:
         keys = self._keys or self._entropy(4 * _KEYS_AT_ONCE)
@@ -115,11 +102,9 @@ class Framing:
 
     # --- what arrives
 
-    def receive_untrusted(self, buffer: bytearray, size: int) -> Iterator[bytes | bytearray | memoryview]:
-        """The datagrams in the first ``size`` bytes of ``buffer``: :attr:`rest` and what was read behind it.
-
-        A datagram is valid until ``buffer`` is written to again. What was not whole yet is the new :attr:`rest` once
-        the iterator is exhausted.
+    def receive_untrusted(self, buffer: bytearray, size: int, found: list[Datagram]) -> None:
+        """Add the datagrams in the first ``size`` bytes of ``buffer`` to ``found``: :attr:`rest` and what was read
+        behind it. Each is valid until ``buffer`` is written to again; what was not whole yet is the new :attr:`rest`.
 
         :raises Violation: a :class:`~stt_backends.websocket.errors.FrameViolation`, after the datagrams before it.
         """
@@ -134,15 +119,13 @@ class Framing:
             if first != _BINARY or self._fragments is not None:
                 whole = self._rare_frame_untrusted(bytes(view[start:end]), first)
                 if whole is not None:
-                    yield whole
+                    found.append(whole)
             else:
                 self._asides = 0
-                if self._client:
-                    yield view[body:end]
-                else:
-                    yield masked(view[body:end], bytes(view[body - 4 : body]))
+                payload = view[body:end]
+                found.append(payload if self._client else self._mask(payload, buffer[body - 4 : body]))
             start = end
-        self.rest = b"" if self.closed_by_peer is not None else bytes(view[start:size])
+        self.rest = b"" if start == size or self.closed_by_peer is not None else bytes(view[start:size])
 
     def _judge_untrusted(self, first: int, buffer: bytearray, start: int, size: int) -> tuple[int, int]:
         """Where the payload of the frame at ``start`` begins, or 0 if its header isn't whole, and its length."""

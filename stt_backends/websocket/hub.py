@@ -146,11 +146,13 @@ class Hub:
                 self._welcome(source, sock, address, now)
             self._adjust(source)
         elif isinstance(source, Link) and source.stage is not Stage.OVER:
+            was_calm = source.calm
             if writable:
                 source.write()
             else:
                 self._receive(source, now)
-            self._after(source, now)
+            if writable or not (was_calm and source.calm):
+                self._after(source, now)
 
     def _receive(self, link: Link, now: float) -> None:
         receive, path = self.endpoint.receive_datagram, link.path
@@ -290,7 +292,8 @@ class Hub:
         dirty, self.dirty = self.dirty, set()
         for link in dirty:
             link.flush()
-            self._after(link, now)
+            if not link.calm:
+                self._after(link, now)
 
     # --- the end
 

@@ -11,13 +11,13 @@ import errno
 import os
 import socket
 import ssl
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Final
 
 from stt_backends.websocket.errors import CloseCode, FrameViolation, UpgradeFailed, UpgradeRefused
-from stt_backends.websocket.framing import MAX_FRAME, Framing
+from stt_backends.websocket.framing import MAX_FRAME, Datagram, Framing
 from stt_backends.websocket.proxy import Tunnel
 from stt_backends.websocket.tls import TlsLayer
 from stt_backends.websocket.upgrade import ClientUpgrade, ServerUpgrade
@@ -158,6 +158,11 @@ class Link:
         return self.stage is Stage.CONNECTING or self._wire.wants_write
 
     @property
+    def calm(self) -> bool:
+        """Whether it is open, and neither is nor was about to be full: nobody need be told anything."""
+        return self.stage is Stage.OPEN and not (self._wire.wants_write or self.full)
+
+    @property
     def over(self) -> bool:
         """Whether its socket is closed."""
         return self.stage is Stage.OVER
@@ -207,13 +212,14 @@ class Link:
 
     # --- reading
 
-    def receive(self, now: float) -> Iterator[bytes | bytearray | memoryview]:
-        """The socket is readable: the datagrams that came, each valid until the next is asked for."""
+    def receive(self, now: float) -> list[Datagram]:
+        """The socket is readable: the datagrams that came, valid until any link that shares the scratch reads again."""
+        found: list[Datagram] = []
         try:
             while self.stage in _OPENING and self._step_untrusted():
                 continue
             if self.stage is Stage.OPEN:
-                yield from self._receive_frames_untrusted()
+                self._receive_frames_untrusted(found)
                 self._after_frames(now)
             elif self.stage is Stage.CLOSING:
                 self._discard()
@@ -226,6 +232,7 @@ class Link:
             self.close(error.close_code, error.reason, now)
         except Violation as error:
             self._end(error.reason)
+        return found
 
     def _step_untrusted(self) -> bool:
         """One read of what comes before frames; True to try another."""
@@ -257,13 +264,14 @@ class Link:
                 self._send(answer)
         return True
 
-    def _receive_frames_untrusted(self) -> Iterator[bytes | bytearray | memoryview]:
+    def _receive_frames_untrusted(self, found: list[Datagram]) -> None:
         framing, scratch = self._framing, self._scratch
         rest = len(framing.rest)
-        scratch.buffer[:rest] = framing.rest
+        if rest:
+            scratch.buffer[:rest] = framing.rest
         size = self._wire.read_into_untrusted(scratch.view[rest : rest + READ_SIZE])
         if size + rest > 0:
-            yield from framing.receive_untrusted(scratch.buffer, rest + max(size, 0))
+            framing.receive_untrusted(scratch.buffer, rest + max(size, 0), found)
         if size < 0 and framing.closed_by_peer is None:
             self._end("the other side closed the connection")
 
@@ -288,8 +296,8 @@ class Link:
     def queue(self, datagram: bytes) -> None:
         """Take a datagram to be sent; it leaves by :meth:`flush`, or earlier."""
         if self.stage is Stage.OPEN:
-            self._wire.send(*self._framing.encode(datagram))
-            if not self._wire.wants_write and self._wire.unsent >= FLUSH_AT:
+            unsent = self._wire.send(*self._framing.encode(datagram))
+            if unsent >= FLUSH_AT and not self._wire.wants_write:
                 self.flush()
 
     def _send(self, data: bytes) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from base64 import b64encode
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, TypeGuard
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from stt_core.errors import ConfigurationError
@@ -44,7 +44,7 @@ class ProxyUrl:
         return f"http://{bracketed(self.host)}:{self.port}"
 
 
-def is_url(address: object) -> bool:
+def is_url(address: object) -> TypeGuard[str]:
     """Whether somebody means a URL, be it a right one or not, and no ``(host, port)``."""
     return isinstance(address, str) and "://" in address
 

@@ -102,10 +102,11 @@ class Wire:
 
     # --- sending
 
-    def send(self, *pieces: bytes | bytearray) -> None:
-        """Queue bytes; :meth:`flush` sends them."""
+    def send(self, *pieces: bytes | bytearray) -> int:
+        """Queue bytes; :meth:`flush` sends them. Returns what :attr:`unsent` is then."""
         (self._out if self._tls is None else self._clear).extend(pieces)
         self.unsent += sum(map(len, pieces))
+        return self.unsent
 
     def flush(self) -> None:
         """Send what is queued, as far as the system takes it."""
@@ -118,7 +119,7 @@ class Wire:
         out = self._out
         try:
             while out:
-                sent = self._socket.sendmsg(islice(out, _PIECES))
+                sent = self._socket.send(out[0]) if len(out) == 1 else self._socket.sendmsg(islice(out, _PIECES))
                 self.unsent -= sent
                 while sent:
                     sent -= len(out[0])

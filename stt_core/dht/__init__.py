@@ -5,6 +5,7 @@ Rule: a state machine like the rest of the core. :class:`Dht` has the endpoint's
 
 from __future__ import annotations
 
+from stt_core.dht.attached import AttachedDht
 from stt_core.dht.config import DHTConfig
 from stt_core.dht.events import (
     Bootstrapped,
@@ -21,6 +22,7 @@ from stt_core.dht.node import Dht
 from stt_core.dht.wire import Record, record_target
 
 __all__ = [
+    "AttachedDht",
     "Bootstrapped",
     "DHTConfig",
     "DHTEvent",

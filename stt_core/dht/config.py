@@ -19,7 +19,9 @@ class DHTConfig:
 
     ``port`` is what this node declares to listen on. ``name`` goes into its provider records: what a session's
     ``peer_node_id`` must be to reach it, where that isn't the DHT id. ``per_prefix`` is how many nodes of one /24 (or
-    /56 of IPv6) are believed in at once, in a bucket and in a look-up; ``exempt`` networks know no such limit.
+    /56 of IPv6) are believed in at once, in a bucket and in a look-up; ``exempt`` networks know no such limit. Where
+    the content is served at the very socket that the DHT uses, as with ``shares_socket``, and others see that socket at
+    another port, behind a NAT, it is this port that is announced.
 
     :raises ConfigurationError: naming the setting, what it was and what it may be.
     """
@@ -27,6 +29,7 @@ class DHTConfig:
     port: int
     name: bytes = b""
     carrier: Carrier = "udp"
+    shares_socket: bool = False
     k: int = 20
     alpha: int = 3
     rpc_timeout: float = 1.0

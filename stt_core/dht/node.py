@@ -132,6 +132,12 @@ class Dht:
         """Where most of those who answer see this node, if they agree."""
         return self._external
 
+    @property
+    def announced_port(self) -> int:
+        """Where this node says that it serves content: the port of its settings, or where others see it instead."""
+        seen = self._external if self.config.shares_socket else None
+        return self.config.port if seen is None else seen[1]
+
     def known_providers(self, content_hash: bytes) -> tuple[DHTNode, ...]:
         """Who is known to provide this, without asking anybody: kept for others here, or found lately."""
         kept = [provider.node for provider in self.store.providers(content_hash, self._wall(self._latest))]
@@ -264,11 +270,14 @@ class Dht:
     # --- what happened
 
     def receive_datagram(self, data: bytes | memoryview, path: Path, now: float) -> None:
-        """A message came from ``path.address``, whose first two parts are host and port. Never raises."""
+        """A message came from ``path.address``, whose first two parts are host and port. Never raises.
+
+        One by another carrier than this node's is nothing to it: what came in a session and what didn't are two DHTs.
+        """
         self._start(now)
         message = bytes(data)
-        address = _address(path)
-        if address is None:
+        address = address_of(path)
+        if address is None or path.transport != self.config.carrier:
             return
         if is_reply(message):
             self._queries.receive(message, address, now)
@@ -348,6 +357,8 @@ class Dht:
         self._votes.add(node.address, reply.observed)
         if self._votes.winner != self._external:
             self._external = self._votes.winner
+            if self.config.shares_socket:  # what was announced names a port that is ours no longer
+                self._announced = dict.fromkeys(self._announced, now)
             self._events.append(ExternalAddressChanged(self._external))
         doubtful = self.table.answered(node, now, self.config.refresh_interval)
         if doubtful is not None:
@@ -480,10 +491,11 @@ class Dht:
 
     def _publish_provider(self, target: bytes, now: float, handle: int | None) -> None:
         expires = int(self._wall(now) + self.config.lifetime)
-        said = provider_statement(target, self.config.port, expires, self.config.name)
+        port = self.announced_port
+        said = provider_statement(target, port, expires, self.config.name)
         query = replace(
             self._query(Kind.ANNOUNCE, target),
-            port=self.config.port,
+            port=port,
             expires=expires,
             name=self.config.name,
             proof=self._signer.sign(said),
@@ -561,7 +573,7 @@ class Dht:
         return now + self._wall_offset
 
 
-def _address(path: Path) -> Address | None:
+def address_of(path: Path) -> Address | None:
     """Host and port of a path; None where it has none."""
     address = path.address
     if not isinstance(address, tuple) or len(address) < 2:

@@ -15,6 +15,8 @@ from stt_core.dht.records import Store
 from stt_core.dht.table import RoutingTable
 from stt_core.dht.tokens import Tokens
 from stt_core.dht.wire import (
+    LARGEST,
+    LARGEST_FRAMED,
     MAX_PROVIDERS,
     SEARCHES,
     Kind,
@@ -56,6 +58,7 @@ class Server:
         self._tokens = tokens
         self._neighbourhoods = neighbourhoods
         self._entropy = entropy
+        self._largest = LARGEST if config.carrier == "udp" else LARGEST_FRAMED
         self._limits = PrefixBuckets(config.queries_per_second, config.query_burst, MOST_SOURCES)
         self.counters = {"answered": 0, "limited": 0, "malformed": 0, "forged": 0, "bad_tokens": 0}
 
@@ -81,7 +84,7 @@ class Server:
         else:
             status = self._keep(query, asker, now, wall)
             reply = Reply(query.kind, query.transaction, self._signer.public, address, status)
-        return build_reply(reply, self._signer, asker.node_id, data), asker
+        return build_reply(reply, self._signer, asker.node_id, data, self._largest), asker
 
     def _search(self, query: Query, asker: DHTNode, now: float, wall: float) -> Reply:
         providers = self._store.providers(query.target, wall) if query.kind is Kind.FIND_PROVIDERS else []

@@ -17,15 +17,20 @@ from enum import IntEnum
 from struct import Struct
 from typing import Final, TypeVar
 
+from stt_core.config import MIN_DATAGRAM
 from stt_core.crypto import Crypto, Signer
+from stt_core.datagrams import DATAGRAM_OVERHEAD
 from stt_core.dht.ids import ID_SIZE, Address, DHTNode, id_of, pack_host, unpack_host
 from stt_core.dht.tokens import TOKEN_SIZE
 from stt_core.errors import ErrorCode, Violation
+from stt_core.outbound import OVERHEAD
 
 TRANSACTION_SIZE: Final = 8
 SIGNATURE_SIZE: Final = 64
-LARGEST: Final = 1200
+LARGEST: Final = MIN_DATAGRAM
 """Bytes of a message: as much as every path carries."""
+LARGEST_FRAMED: Final = MIN_DATAGRAM - OVERHEAD - DATAGRAM_OVERHEAD
+"""Bytes of one that travels as a frame, in a packet of a session: 1168."""
 QUERY_SIZE: Final = 600
 """Bytes of a query, at least: half of the largest reply. Whoever asks may be pinged besides, by a query of ours: with
 that it is three bytes for each that came, where the source address was forged."""
@@ -222,12 +227,13 @@ def build_query(query: Query, signer: Signer, recipient: bytes | None) -> bytes:
     return data[:-SIGNATURE_SIZE] + signer.sign(_query_statement(recipient or NOBODY, data))
 
 
-def build_reply(reply: Reply, signer: Signer, recipient: bytes, query: bytes) -> bytes:
-    """The message that answers ``query``, signed; as many of its providers, then of its nodes, as there is room for."""
+def build_reply(reply: Reply, signer: Signer, recipient: bytes, query: bytes, largest: int = LARGEST) -> bytes:
+    """The message that answers ``query``, signed, of ``largest`` bytes at most; as many of its providers, then of its
+    nodes, as there is room for."""
     body = _HEADER.pack(reply.kind | _REPLY, reply.transaction, signer.public) + encode_address(reply.observed)
     if reply.kind in SEARCHES:
         record = b"" if reply.record is None else reply.record.encode()
-        room = min(2 * len(query), LARGEST) - SIGNATURE_SIZE - len(body) - TOKEN_SIZE - len(record) - 3
+        room = min(2 * len(query), largest) - SIGNATURE_SIZE - len(body) - TOKEN_SIZE - len(record) - 3
         # Half of the room is for nodes: who is asked for much-wanted content must show the way to others that know it.
         providers = _fitting([provider.encode() for provider in reply.providers[:MAX_PROVIDERS]], room // 2)
         nodes = _fitting([encode_node(node) for node in reply.nodes[:MAX_NODES]], room - sum(map(len, providers)))

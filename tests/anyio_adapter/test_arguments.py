@@ -24,7 +24,7 @@ pytestmark = pytest.mark.anyio
         (None, {"timeout": float("nan")}),
         (None, {"timeout": float("inf")}),
         (None, {"timeout": -1}),
-        ("127.0.0.1:4433", {}),
+        ("127.0.0.1", {}),
         (("127.0.0.1",), {}),
         (("127.0.0.1", "4433"), {}),
     ],

@@ -183,9 +183,9 @@ async def test_a_connection_that_breaks_ends_the_session_by_its_timeout_and_stop
             accepted = await server.accept()
             driver = client._driver
             assert driver is not None
-            (link,) = driver.hub.sources
-            driver.hub._links[session.path].abort("the network is gone")
-            driver.hub._after(link, driver.clock())  # type: ignore[arg-type]
+            for link in driver.hub.sources:  # none where this process was kept from running, and the time is up
+                link.abort("the network is gone")  # type: ignore[attr-defined]
+                driver.hub._after(link, driver.clock())  # type: ignore[arg-type]
             for end in (session, accepted):
                 with pytest.raises(SessionClosedError):
                     await end.accept_stream()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import random
+import sys
 import tracemalloc
 
 import pytest
 
 from stt_backends.websocket.errors import CloseCode, FrameViolation
-from stt_backends.websocket.framing import MAX_ASIDES, MAX_FRAME, Framing, masked
+from stt_backends.websocket.framing import MAX_ASIDES, MAX_FRAME, Datagram, Framing
+from stt_backends.websocket.masking import Mask, masked, masker
 from stt_core.config import MAX_DATAGRAM
 from tests.backends.websocket_bytes import (
     BINARY,
@@ -41,11 +43,19 @@ def violation(framing: Framing, data: bytes, piece: int | None = None) -> FrameV
     return raised.value
 
 
+@pytest.mark.parametrize("mask", [masked, masker()])
 @pytest.mark.parametrize("size", SIZES)
-def test_masking_is_the_rfcs(size: int) -> None:
+def test_masking_is_the_rfcs(mask: Mask, size: int) -> None:
     data = random.Random(size).randbytes(size)
-    assert masked(data, KEY) == under(KEY, data)
-    assert masked(memoryview(masked(data, KEY)), KEY) == data
+    for kind in (bytes, bytearray, memoryview):
+        assert mask(kind(data), KEY) == under(KEY, data)
+    assert mask(memoryview(mask(data, KEY)), KEY) == data
+
+
+def test_masking_takes_the_c_function_where_it_is_installed_and_does_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert masker() is not masked  # the tests' environment has it, for the websockets library is in it
+    monkeypatch.setitem(sys.modules, "websockets.speedups", None)
+    assert masker.__wrapped__() is masked
 
 
 def test_the_rfcs_examples_are_read() -> None:
@@ -170,10 +180,10 @@ def test_a_server_that_masks_is_refused() -> None:
 def test_what_came_before_a_violation_is_delivered() -> None:
     framing = server()
     buffer = bytearray(frame(BINARY, b"good") + frame(TEXT, b"bad"))
-    datagrams = framing.receive_untrusted(buffer, len(buffer))
-    assert bytes(next(datagrams)) == b"good"
+    found: list[Datagram] = []
     with pytest.raises(FrameViolation):
-        next(datagrams)
+        framing.receive_untrusted(buffer, len(buffer), found)
+    assert [bytes(datagram) for datagram in found] == [b"good"]
 
 
 def test_a_huge_frame_is_refused_by_its_header_alone() -> None:

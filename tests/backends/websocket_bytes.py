@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stt_backends.websocket.framing import MAX_FRAME, Framing
+from stt_backends.websocket.framing import MAX_FRAME, Datagram, Framing
 
 KEY = bytes((0x37, 0xFA, 0x21, 0x3D))
 """The masking key of RFC 6455's examples."""
@@ -36,15 +36,17 @@ def frame(first: int, payload: bytes = b"", *, masked: bool = True, length: byte
 def feed(framing: Framing, data: bytes, piece: int | None = None) -> list[bytes]:
     """What ``framing`` makes of ``data``, given whole or in pieces, by way of a buffer that is used again."""
     buffer = bytearray(MAX_FRAME + len(data))
-    found: list[bytes] = []
+    whole: list[bytes] = []
     step = piece or max(len(data), 1)
     for start in range(0, len(data), step):
         rest = len(framing.rest)
         buffer[:rest] = framing.rest
         part = data[start : start + step]
         buffer[rest : rest + len(part)] = part
-        found += map(bytes, framing.receive_untrusted(buffer, rest + len(part)))
-    return found
+        found: list[Datagram] = []
+        framing.receive_untrusted(buffer, rest + len(part), found)
+        whole += map(bytes, found)
+    return whole
 
 
 def request(**changes: str | None) -> bytes:

@@ -252,3 +252,32 @@ def test_bytes_are_equal_wherever_and_whenever_it_moves(number: int) -> None:
     for _ in range(chance.randint(1, 10)):
         pair.lab.at(chance.uniform(0.1, 4.0), happen)
     pair.finish()
+
+
+def test_a_move_that_is_taken_back_leaves_no_trace() -> None:
+    pair = Pair()
+    pair.lab.run_for(2.0)
+    before = pair.paths()
+    link = pair.open()
+    pair.migrate(link.client.path)
+    assert core(pair.client, pair.key).moving_to == link.client.path
+    core(pair.client, pair.key).stay()
+    assert core(pair.client, pair.key).moving_to is None
+    pair.lab.run_for(1.0)
+    assert pair.paths() == before
+    assert not pair.client.links, "the connection is given back"
+    assert not pair.client.saw(PathFailed)
+    core(pair.client, pair.key).stay()
+    pair.finish()
+
+
+def test_what_was_taken_back_too_late_stands() -> None:
+    pair = Pair()
+    pair.lab.run_for(2.0)
+    link = pair.open()
+    pair.migrate(link.client.path)
+    pair.lab.run_until(lambda: pair.paths()[0] == link.client.path)
+    core(pair.client, pair.key).stay()
+    pair.lab.run_for(1.0)
+    assert pair.paths() == (link.client.path, link.server.path)
+    pair.finish()

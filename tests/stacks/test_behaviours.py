@@ -15,6 +15,7 @@ import trio
 
 import stt_anyio.testing
 import stt_trio.testing
+from stt_backends.behaviours.dht import DHTS, Makers
 from stt_backends.behaviours.stack import LIMIT, Behaviour, Stack
 from stt_backends.behaviours.streams import CheckedStream
 
@@ -27,6 +28,7 @@ class Kind:
 
     stack: Stack
     node: type[Any]
+    dht: type[Any]
     run: Callable[[Callable[[], Awaitable[None]]], None]
 
     def make_node(self, **settings: Any) -> Any:
@@ -51,14 +53,14 @@ def through_anyio(backend: str, **options: Any) -> Kind:
     def run(main: Callable[[], Awaitable[None]]) -> None:
         anyio.run(main, backend=backend, backend_options=options)
 
-    return Kind(stt_anyio.testing.STACK, stt_anyio.STTNode, run)
+    return Kind(stt_anyio.testing.STACK, stt_anyio.STTNode, stt_anyio.KademliaDHT, run)
 
 
 KINDS = {
     "asyncio": through_anyio("asyncio"),
     "asyncio+uvloop": through_anyio("asyncio", use_uvloop=True),
     "anyio+trio": through_anyio("trio"),
-    "trio": Kind(stt_trio.testing.STACK, stt_trio.STTNode, trio.run),
+    "trio": Kind(stt_trio.testing.STACK, stt_trio.STTNode, stt_trio.KademliaDHT, trio.run),
 }
 
 
@@ -84,6 +86,16 @@ def test_byte_streams(kind: Kind, behaviour: Behaviour[Any]) -> None:
 @pytest.mark.parametrize("behaviour", stt_trio.testing.NODES, ids=named)
 def test_nodes(kind: Kind, behaviour: Behaviour[Any]) -> None:
     kind.check(behaviour, kind.make_node)
+
+
+@pytest.mark.parametrize("behaviour", stt_trio.testing.MOVES, ids=named)
+def test_moves(kind: Kind, behaviour: Behaviour[Any]) -> None:
+    kind.check(behaviour, kind.make_node)
+
+
+@pytest.mark.parametrize("behaviour", DHTS, ids=named)
+def test_dhts(kind: Kind, behaviour: Behaviour[Any]) -> None:
+    kind.check(behaviour, Makers(kind.make_node, kind.dht))
 
 
 def test_the_published_checks_run_the_whole_list_and_notice_what_is_wrong() -> None:
