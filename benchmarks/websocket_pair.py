@@ -26,6 +26,12 @@ PATIENCE = 10.0
 """Seconds for what must arrive."""
 
 
+def _finish(driver: Driver, held: bool) -> None:
+    """Send what a turn held back for others to join: there are none here."""
+    while held:
+        held = driver.settle()
+
+
 class WebSocketPair:
     """A client and a server with a session between them; close it, or use it as a context manager."""
 
@@ -78,10 +84,10 @@ class WebSocketPair:
         ready, room, _ = select.select(reading, writing, [], PATIENCE)
         assert ready or room, "nothing happens any more"
         for source in ready:
-            owners[source].turn_of(source)
+            _finish(owners[source], owners[source].turn_of(source))
         for source in room:
             if source.fileno() >= 0:
-                owners[source].turn_of(source, writable=True)
+                _finish(owners[source], owners[source].turn_of(source, writable=True))
         self.now += 0.001
 
     def arrived(self, side: int) -> Link:

@@ -6,6 +6,7 @@ import logging
 
 from stt_anyio.attributes import STTAttribute
 from stt_anyio.connectables import MessageConnectable, StreamConnectable
+from stt_anyio.continuity import CryptoSessionContinuity
 from stt_anyio.datagrams import DatagramStream
 from stt_anyio.dht import KademliaDHT
 from stt_anyio.errors import SessionClosedError, StreamClosedError, StreamResetError
@@ -45,6 +46,7 @@ __all__ = [
     "ConnectionRefusedError",
     "ConnectionTimeoutError",
     "ContentAffinityPool",
+    "CryptoSessionContinuity",
     "DHTNode",
     "DatagramStream",
     "Delivery",

@@ -121,7 +121,7 @@ class AsyncioPump:
     def submit(self) -> None:
         """See :class:`Pump`."""
         if not self._end.done():
-            self._guard(self._submit)
+            self._guard(self._driver.submit)
 
     def wake(self) -> None:
         """See :class:`Pump`."""
@@ -134,22 +134,15 @@ class AsyncioPump:
         if not self._end.done():
             self._guard(self._driver.turn)
 
-    def _submit(self) -> None:
-        if self._driver.submit():
-            self._loop.call_soon(self._settle)
-
     def _settle(self) -> None:
         if not self._end.done():
-            self._guard(self._settle_once)
+            self._guard(self._driver.settle)
 
-    def _settle_once(self) -> None:
-        if self._driver.settle():
-            self._loop.call_soon(self._settle)
-
-    def _guard(self, step: Callable[..., None], *args: object) -> None:
+    def _guard(self, step: Callable[..., bool], *args: object) -> None:
         """Take a step, then see what to wait for: a failure ends the node, not whoever's call led to it."""
         try:
-            step(*args)
+            if step(*args):  # something was held back
+                self._loop.call_soon(self._settle)
             self._plan()
         except Exception as error:  # noqa: BLE001 - it comes out of run()
             self._end.set_exception(error)

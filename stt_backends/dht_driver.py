@@ -52,7 +52,7 @@ class DhtDriver:
         """It has no connections."""
         return None
 
-    def turn_of(self, source: object, writable: bool = False) -> None:
+    def turn_of(self, source: object, writable: bool = False) -> bool:
         """Never called: there is nothing but the socket."""
         raise AssertionError(f"{source!r} is no socket of a DHT node")
 
@@ -60,8 +60,8 @@ class DhtDriver:
         """When :meth:`turn` is due whatever the socket does, monotonic seconds; None for never."""
         return self.dht.next_timer()
 
-    def turn(self) -> None:
-        """Read what there is (bounded), act on timers, deliver events, send."""
+    def turn(self) -> bool:
+        """Read what there is (bounded), act on timers, deliver events, send. Nothing is ever held back."""
         now = self.clock()
         for _ in range(MOST_READS):
             got = self.socket.receive()
@@ -74,6 +74,7 @@ class DhtDriver:
             pass  # a hint that anybody can forge: the query runs out of time anyway
         self.dht.handle_timer(now)
         self._flush(now)
+        return False
 
     def submit(self) -> bool:
         """A command was given: send what it queued. Never held back."""

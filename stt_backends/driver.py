@@ -16,7 +16,7 @@ from stt_backends.absent import AbsentSocket
 from stt_backends.udp import MAX_BATCH, MAX_SEGMENTS, UdpSocket
 from stt_backends.websocket.hub import Hub, Source
 from stt_core.endpoint import Endpoint
-from stt_core.events import AnyEvent, PathReleased
+from stt_core.events import AnyEvent, PathReleased, SessionEstablished
 from stt_core.types import Path, Transmit
 
 MOST_READS = 8
@@ -45,7 +45,7 @@ class Driver:
     """
 
     __slots__ = (
-        "__weakref__", "_blocked", "_fresh", "_last_path", "_on_event", "_passes", "_reads", "_settling",
+        "__weakref__", "_blocked", "_connected", "_fresh", "_last_path", "_on_event", "_passes", "_reads", "_settling",
         "_submitted_at", "_turning", "clock", "endpoint", "hub", "socket",
     )  # fmt: skip
 
@@ -67,7 +67,7 @@ class Driver:
         self._reads = 1
         self._turning = False
         self._submitted_at = 0.0
-        self._settling = self._fresh = False
+        self._settling = self._fresh = self._connected = False
         self._passes = 0
         _drivers.add(self)
 
@@ -87,8 +87,9 @@ class Driver:
         """Whether nothing is alive and nothing waits to be sent, farewells of connections included."""
         return self.endpoint.idle and self.hub.idle
 
-    def turn(self) -> None:
-        """Read what there is (bounded), act on timers, deliver events, send."""
+    def turn(self) -> bool:
+        """Read what there is (bounded), act on timers, deliver events, send; True where :meth:`settle`
+        must follow when everybody else had a turn."""
         now = self.clock()
         self._turning = True
         try:
@@ -102,13 +103,11 @@ class Driver:
                 self.endpoint.handle_timer(now)
             if self.hub.due is not None:
                 self.hub.handle_timers(now)
-            self._deliver()
-            if self._blocked is not None or self.endpoint.wants_to_send:
-                self.flush()
+            return self._end_turn()
         finally:
             self._turning = False
 
-    def turn_of(self, source: Source, writable: bool = False) -> None:
+    def turn_of(self, source: Source, writable: bool = False) -> bool:
         """A connection or the listener is readable, or ``writable``: do what :meth:`turn` does for the UDP socket."""
         now = self.clock()
         self._turning = True
@@ -117,21 +116,34 @@ class Driver:
             due = self.endpoint.next_timer()
             if due is not None and due <= now:
                 self.endpoint.handle_timer(now)
-            self._deliver()
-            if self.endpoint.wants_to_send:
-                self.flush()
+            return self._end_turn()
         finally:
             self._turning = False
 
+    def _end_turn(self) -> bool:
+        """Deliver events and send. Whoever connected is let speak first: its first words leave with ours, in one
+        datagram, and where they are its last ours need not be said."""
+        self._deliver()
+        connected, self._connected = self._connected, False
+        if connected and self._blocked is None:
+            settling, self._settling = self._settling, True
+            if not settling:
+                self._passes = MOST_PASSES  # one pass of the event loop is all it takes
+            return not settling
+        if self._blocked is not None or self.endpoint.wants_to_send:
+            self.flush()
+        return False
+
     def flush(self) -> None:
-        """Send what there is to say, until the UDP socket is full."""
+        """Send what there is to say. What a full UDP socket does not take waits, and nothing else does."""
         endpoint = self.endpoint
         hub = self.hub
         send = self.socket.send
         poll = endpoint.poll_transmit
         now = self.clock()
-        transmit = self._blocked or poll(now, MOST_SEGMENTS, MOST_SENT)
-        self._blocked = None
+        if self._blocked is not None:
+            self._retry(self._blocked)
+        transmit = poll(now, MOST_SEGMENTS, MOST_SENT)
         while True:
             if transmit is None:
                 if self.socket.too_big:
@@ -144,12 +156,19 @@ class Driver:
                     break
             elif transmit.path.transport == "websocket":
                 hub.send(transmit)
+            elif self._blocked is not None:
+                pass  # a probe, which is as lost as a full socket would have it
             elif not send(transmit.data, transmit.segment_size, transmit.path.address, transmit.ecn):  # type: ignore[arg-type]
                 self._blocked = transmit
-                break
+                endpoint.receive_path_blocked(transmit.path)
             transmit = poll(now, MOST_SEGMENTS, MOST_SENT)
         if hub.dirty:
             hub.flush(now)
+
+    def _retry(self, transmit: Transmit) -> None:
+        if self.socket.send(transmit.data, transmit.segment_size, transmit.path.address, transmit.ecn):  # type: ignore[arg-type]
+            self._blocked = None
+            self.endpoint.receive_path_writable(transmit.path)
 
     def close(self) -> None:
         """Close the socket, the connections and the listener, at once. Nobody may wait for them any more."""
@@ -189,7 +208,7 @@ class Driver:
         """Whether what was just queued will leave without another call: a turn is on, or others wait already."""
         if self._settling:
             self._fresh = True
-        return self._settling or self._turning or self._blocked is not None
+        return self._settling or self._turning
 
     def settle(self) -> bool:
         """Everybody had a turn since the last command was held back; True where this must be called once more."""
@@ -246,6 +265,8 @@ class Driver:
         while (event := next_event()) is not None:
             if event.__class__ is PathReleased:
                 self.hub.release(event.path, self.clock())
+            elif event.__class__ is SessionEstablished and event.initiated:
+                self._connected = True
             self._on_event(event)
 
 

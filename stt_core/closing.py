@@ -54,13 +54,16 @@ class Farewell:
             if not self.done:
                 self._resend_at = now + self._interval
 
-    def on_acknowledged(self, now: float, pto: float) -> None:
-        """SESSION_CLOSE_ACK arrived: nothing more to say."""
+    def on_acknowledged(self, now: float, pto: float, *, reliable: bool = False) -> None:
+        """SESSION_CLOSE_ACK arrived: nothing more to say. On a ``reliable`` path nothing comes late, either: then there
+        is nothing to stay for, and the connection can be given back."""
         if not self.done:
             self.done = True
             self._pending = False
             self._resend_at = None
             self.drain_until = now + PTOS * min(pto, MAX_PTO)
+        if reliable and not self._pending:
+            self.drain_until = now
 
     def on_peer_close(self, answer: bytes) -> None:
         """The peer's SESSION_CLOSE arrived (again, or crossing ours): answer it."""

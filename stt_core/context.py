@@ -62,6 +62,8 @@ class Context:
     entropy: Entropy
     observer: Observer | None
     on_established: Callable[[SessionKey, float], None]
+    welcome: Callable[[SessionKey, float], None]
+    """Gives the peer that connected what it may need another time."""
     surroundings: Surroundings
     links: Links
     succession: Succession

@@ -81,6 +81,7 @@ class Endpoint:
             entropy=entropy,
             observer=observer,
             on_established=self._on_established,
+            welcome=self._welcome,
             surroundings=Surroundings(self._links.blocked, self._register.budget_for, self._routes),
             links=self._links,
             succession=self._resuming,
@@ -101,7 +102,7 @@ class Endpoint:
     @property
     def idle(self) -> bool:
         """Whether no session is alive and nothing waits to be sent (a closed session's last seconds don't count)."""
-        return not (self._register.live or self._replies or self._context.ready)
+        return not (self._register.live or self._replies or self._context.ready or self._links.held)
 
     @property
     def wants_to_send(self) -> bool:
@@ -429,13 +430,14 @@ class Endpoint:
             self._register.touch(session)
 
     def receive_path_blocked(self, path: Path) -> None:
-        """The writer of a reliable path has all it may hold: its session sends nothing there for now."""
-        self._links.blocked.add(path)
+        """The writer of a reliable path has all it may hold: its session sends nothing there for now. A UDP path stands
+        for the socket, which is full: nothing leaves by it but a probe now and then, as good as lost."""
+        self._links.block(path)
         self._tell_link(path)
 
     def receive_path_writable(self, path: Path) -> None:
         """It can take more again."""
-        self._links.blocked.discard(path)
+        self._context.ready.extend(self._links.unblock(path))
         self._tell_link(path)
 
     def _tell_link(self, path: Path) -> None:
@@ -497,14 +499,17 @@ class Endpoint:
         Sessions take turns, a batch each. A system call takes no more than the defaults; more are for who sends by
         several, since a batch costs less for each of its datagrams the more there are.
         """
-        if self._replies:
+        if self._replies and (reply := self._links.take(self._replies)) is not None:
             self._counters.sent += 1
-            return self._replies.popleft()
-        ready = self._context.ready
+            return reply
+        ready, held = self._context.ready, self._links.held
         while ready:
             session = self._sessions.get(ready[0])
             if session is None:  # forgotten since it asked
                 ready.popleft()
+                continue
+            if held is not None and not session.path.reliable:
+                held.append(ready.popleft())
                 continue
             transmit = session.poll_transmit(now, max_segments, max_bytes)
             if transmit is None or not session.wants_to_send:
@@ -536,10 +541,14 @@ class Endpoint:
             self._register.no_longer_connecting(session)
             self._targets.clear(session.first_path)
         else:
-            responder = self._responder_at(now)
-            responder.forget(session.local_cid, now)
-            session.send_address_token(responder.address_token(session.first_path, now))
+            self._responder_at(now).forget(session.local_cid, now)
         self._resuming.on_established(session, now)
+
+    def _welcome(self, key: SessionKey, now: float) -> None:
+        """A proof of its address for the peer's next HELLO, and a ticket to resume with."""
+        session = self._sessions[key]
+        session.send_address_token(self._responder_at(now).address_token(session.first_path, now))
+        self._resuming.on_ticket_due(key, now)
 
     def _responder_at(self, now: float) -> Responder:
         """The responder, made when first needed: its keys have an age, and this is the first call with a time."""

@@ -30,7 +30,7 @@ class Life(Commands):
 
     __slots__ = (
         "_attempt", "_awaiting", "_begin", "_close_request", "_epoch", "_farewell", "_gives_up_at", "_initiator",
-        "_path", "_peer", "_untold", "dht_only", "local_cid", "masks", "record",
+        "_owes_welcome", "_path", "_peer", "_untold", "dht_only", "local_cid", "masks", "record",
         "resumption_secret", "resumed", "role", "scheduled_at", "ticket", "timers",
     )  # fmt: skip
 
@@ -59,6 +59,7 @@ class Life(Commands):
         self._awaiting: HandshakeResult | None = None  # to be resumed, once a packet shows that it was no replay
         self._attempt: SessionKey | None = None  # what brought the new keys, until the peer confirmed them
         self._untold = False  # to be reported once the peer confirmed
+        self._owes_welcome = False  # what the peer may need another time is yet to be sent
         self.ticket: TokenContent | None = None
         """What the peer gave to resume it with; :attr:`resumption_token` is for the application."""
         self._epoch = 0

@@ -333,7 +333,7 @@ class Resuming:
         path, cid = attempt.first_path, attempt.local_cid
         register.routes.sessions[cid] = earlier
         if path.reliable:
-            self._context.links.claim(path, earlier.key)
+            self._context.links.hand_over(path, earlier.key)
         register.live.add(earlier.key)
         earlier.adopt(result, path, attempt.key, now)
         if attempt.role is Role.RESPONDER:
@@ -385,10 +385,8 @@ class Resuming:
         """A session has keys that both sides hold, its first or others."""
         if session.role is Role.INITIATOR:
             self._own[session.session_id] = session.key
-        elif self._context.config.ticket_lifetime >= 1 and not session.dht_only:
-            if session.record is None:
-                self._note(session, Record(self._context.entropy(RECORD_ID_SIZE), session.key, None))
-            self.on_ticket_due(session.key, now)
+        elif session.record is None and self._context.config.ticket_lifetime >= 1 and not session.dht_only:
+            self._note(session, Record(self._context.entropy(RECORD_ID_SIZE), session.key, None))
 
     def _note(self, session: Session, record: Record) -> None:
         record.identity_key = session.peer_identity_key if session.peer_identity_kept else None
@@ -399,7 +397,7 @@ class Resuming:
         """See :class:`~stt_core.context.Succession`."""
         session = self._register.sessions[key]
         record = session.record
-        if record is None:
+        if record is None or self._context.config.ticket_lifetime < 1:
             return
         wall = self._wall(now)
         noise = self._context.entropy(TICKET_ID_SIZE + NONCE_SIZE)

@@ -179,6 +179,9 @@ class Session(Life):
             self._tell_established()
         channel.migration.begin(now)
         self._context.on_established(self.key, now)
+        if self.role is Role.RESPONDER:
+            self._owes_welcome = True
+            self.mark_ready()
 
     def _tell_established(self) -> None:
         self._untold = False
@@ -298,7 +301,7 @@ class Session(Life):
         elif self._attempt is not None and not channel.streams.resuming:
             self._confirm_resumption()
         if channel.close_acknowledged and self._farewell is not None:
-            self._farewell.on_acknowledged(now, channel.pto)
+            self._farewell.on_acknowledged(now, channel.pto, reliable=channel.paths.active.reliable)
             self._after_farewell(now)
         if not self.queued and self.wants_to_send:
             self.mark_ready()
@@ -447,6 +450,9 @@ class Session(Life):
         if channel.protection.spent:
             self._fail(ErrorCode.AEAD_LIMIT, "it lets no new keys come, and ours may seal no more", now)
         if self._farewell is None:
+            if self._owes_welcome:  # not before: a session that is over at once needs nothing for another time
+                self._owes_welcome = False
+                self._context.welcome(self.key, now)
             return channel.poll(now, max_segments, max_bytes)
         if not self._farewell.wants_to_send or channel.paths.lost:
             return None

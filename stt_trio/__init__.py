@@ -26,6 +26,7 @@ from stt_core.errors import (
 )
 from stt_core.state import SessionState
 from stt_core.types import RateLimits
+from stt_trio.continuity import CryptoSessionContinuity
 from stt_trio.datagrams import DatagramChannel
 from stt_trio.dht import KademliaDHT
 from stt_trio.errors import SessionClosedError, StreamClosedError, StreamResetError
@@ -43,6 +44,7 @@ __all__ = [
     "ConnectionRefusedError",
     "ConnectionTimeoutError",
     "ContentAffinityPool",
+    "CryptoSessionContinuity",
     "DHTNode",
     "DatagramChannel",
     "Delivery",

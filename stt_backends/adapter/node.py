@@ -22,7 +22,7 @@ from stt_backends.adapter.building import NodeSettings, build_driver
 from stt_backends.adapter.callbacks import BaseCallbacks, ClosedCallback
 from stt_backends.adapter.connecting import Connecting, Destination, Found, destination_of, pick
 from stt_backends.adapter.errors import ErrorFamily
-from stt_backends.adapter.lodging import Lodger
+from stt_backends.adapter.lodging import House
 from stt_backends.adapter.moving import Moving
 from stt_backends.adapter.opening import Opening
 from stt_backends.adapter.parking import ParkingLot
@@ -71,7 +71,7 @@ CALLBACK_PATIENCE = 1.0
 SessionT = TypeVar("SessionT", bound=BaseSession[Any, Any])
 
 
-class BaseNode(ABC, Generic[SessionT]):
+class BaseNode(House, ABC, Generic[SessionT]):
     """A node that connects to others and is connected to, by UDP, WebSocket, or both.
 
     ``transport`` says where it listens: ``"udp"``, ``"websocket"`` or ``"both"``, at the same port number. Any node can
@@ -154,7 +154,6 @@ class BaseNode(ABC, Generic[SessionT]):
         self._news: ParkingLot | None = None
         """Of sessions that arrive and of the end; there from the start on."""
         self._callbacks = self._make_callbacks()
-        self._lodger: Lodger | None = None
 
     def __repr__(self) -> str:
         where = f"{self.bind_address}:{self._socket.address[1]}" if self._socket else "not started"
@@ -240,16 +239,6 @@ class BaseNode(ABC, Generic[SessionT]):
             self._stopped = True
             self._fail_connecting()
             self._wake()
-
-    def take_in(self, lodger: Lodger | None) -> None:
-        """Tell ``lodger`` of all that is no news of a stream, until the node stops; None: no longer."""
-        self._lodger = lodger
-        self._wake_pump()
-
-    def _evict(self) -> None:
-        lodger, self._lodger = self._lodger, None
-        if lodger is not None:
-            lodger.end()
 
     def _raise_crash(self) -> None:
         """Tell what the node failed of to whoever stops it, once."""

@@ -43,12 +43,12 @@ class Drivable(Protocol):
         """When a turn is due whatever the socket does; None for never."""
         ...
 
-    def turn(self) -> None:
-        """Read, act on timers, deliver events, send."""
+    def turn(self) -> bool:
+        """Read, act on timers, deliver events, send; True as :meth:`submit`."""
         ...
 
-    def turn_of(self, source: Source, writable: bool = False) -> None:
-        """One of the hub's sources is readable, or ``writable``."""
+    def turn_of(self, source: Source, writable: bool = False) -> bool:
+        """One of the hub's sources is readable, or ``writable``; True as :meth:`submit`."""
         ...
 
     def submit(self) -> bool:
@@ -173,7 +173,8 @@ class TaskPump:
     def _turn_of(self, source: Source, *, writable: bool = False) -> None:
         """It is readable, or writable."""
         if self._failure is None and source in self._watches:
-            self._guard(self._driver.turn_of, source, writable=writable)
+            if self._guard(self._driver.turn_of, source, writable=writable):
+                self._held.wake_all()
             self._after_sending()
 
     def _watch_all(self) -> None:
@@ -199,7 +200,8 @@ class TaskPump:
     def _turn(self) -> bool:
         """Take a turn and see what to wait for; True when it was the last."""
         self._woken = False
-        self._guard(self._driver.turn)
+        if self._guard(self._driver.turn):
+            self._held.wake_all()
         if self._failure is not None or self._finished():
             return True
         self._plan()

@@ -52,7 +52,7 @@ class FakeDriver(Driver):
     def next_timer(self) -> float | None:
         return self.due
 
-    def turn(self) -> None:
+    def turn(self) -> bool:
         self.turns += 1
         if self.due is not None and self.due <= anyio.current_time():
             self.due = None
@@ -62,6 +62,7 @@ class FakeDriver(Driver):
         self.turned = anyio.Event()
         if self.failing is not None:
             raise self.failing
+        return False
 
     def submit(self) -> bool:
         self.submitted.append(True)

@@ -3,25 +3,43 @@
 from __future__ import annotations
 
 import socket
+from collections import deque
 from collections.abc import Iterator
 from itertools import count
 from typing import Any, cast
 
 import pytest
 
+from stt_backends.absent import AbsentSocket
 from stt_backends.driver import MOST_READS, READS_BEFORE_TIMERS, Driver
 from stt_backends.udp import UdpSocket
+from stt_backends.websocket.hub import Hub
 from stt_core.endpoint import Endpoint
+from stt_core.types import Path, Transmit
 
 
 class FakeEndpoint:
-    """Says nothing; its timer is due whenever ``due`` is."""
+    """Says what is in ``to_send``; its timer is due whenever ``due`` is."""
 
-    wants_to_send = has_events = False
+    has_events = False
 
     def __init__(self) -> None:
         self.due: float | None = None
         self.happened: list[str] = []
+        self.to_send: deque[Transmit] = deque()
+
+    @property
+    def wants_to_send(self) -> bool:
+        return bool(self.to_send)
+
+    def poll_transmit(self, *_: Any) -> Transmit | None:
+        return self.to_send.popleft() if self.to_send else None
+
+    def receive_path_blocked(self, path: Path) -> None:
+        self.happened.append(f"{path.transport} blocked")
+
+    def receive_path_writable(self, path: Path) -> None:
+        self.happened.append(f"{path.transport} writable")
 
     def next_timer(self) -> float | None:
         return self.due
@@ -76,3 +94,53 @@ def test_datagrams_without_end_do_not_keep_timers_waiting(rig: tuple[Driver, Fak
     endpoint.due = 0.0
     driver.turn()
     assert endpoint.happened == ["datagram"] * READS_BEFORE_TIMERS + ["timer"]
+
+
+class FullSocket(AbsentSocket):
+    """A UDP socket that takes nothing until it has ``room``."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0))
+        self.room = False
+        self.sent: list[bytes] = []
+
+    def send(self, data: bytes, segment_size: int, address: Any, ecn: int = 0) -> bool:
+        if self.room:
+            self.sent.append(data)
+        return self.room
+
+
+class Connections:
+    """A hub that takes whatever it is given."""
+
+    due = None
+
+    def __init__(self) -> None:
+        self.sent: list[bytes] = []
+        self.dirty: list[bytes] = []
+
+    def send(self, transmit: Transmit) -> None:
+        self.dirty.append(transmit.data)
+
+    def flush(self, now: float) -> None:
+        self.sent += self.dirty
+        self.dirty.clear()
+
+
+def test_a_full_udp_socket_does_not_hold_up_what_leaves_by_connections() -> None:
+    udp, websocket = Path("udp", ("192.0.2.1", 1)), Path("websocket", ("192.0.2.1", 2, 1))
+    endpoint, sock, hub = FakeEndpoint(), FullSocket(), Connections()
+    ticks = count(1)
+    driver = Driver(cast(Endpoint, endpoint), sock, lambda _: None, lambda: float(next(ticks)), cast(Hub, hub))
+    endpoint.to_send += [Transmit(b"waits", udp, 5), Transmit(b"one", websocket, 3)]
+    driver.flush()
+    assert (driver.blocked, endpoint.happened) == (True, ["udp blocked"])
+    endpoint.to_send += [Transmit(b"a probe", udp, 7), Transmit(b"two", websocket, 3)]
+    assert not driver.join(), "or what a command queued would wait for the socket"
+    driver.submit()
+    assert hub.sent == [b"one", b"two"]
+    assert sock.sent == []
+    sock.room = True
+    driver.turn()
+    assert sock.sent == [b"waits"]
+    assert (driver.blocked, endpoint.happened) == (False, ["udp blocked", "udp writable"])

@@ -101,7 +101,9 @@ def run_until(done: Callable[[], bool], *sides: Side) -> None:
         timers = [at for side in sides if (at := side.driver.next_timer()) is not None]
         select.select([side.socket for side in sides], [], [], max(0.0, min([end, *timers]) - now))
         for side in sides:
-            side.driver.turn()
+            held = side.driver.turn()
+            while held:
+                held = side.driver.settle()
 
 
 def test_what_was_too_big_leaves_again_in_the_same_flush(sides: tuple[Side, Side]) -> None:

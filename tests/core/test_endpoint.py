@@ -14,7 +14,14 @@ import pytest
 from stt_core.budget import truesize
 from stt_core.endpoint import MAX_REPLIES
 from stt_core.errors import CloseReason, ConfigurationError, PeerBusyError, StateError
-from stt_core.events import DatagramsReadable, HandshakeFailed, SessionClosed, SessionEstablished
+from stt_core.events import (
+    AnyEvent,
+    DatagramsReadable,
+    HandshakeFailed,
+    SessionClosed,
+    SessionEstablished,
+    TicketReceived,
+)
 from stt_core.routes import SMALLEST_RESET
 from stt_core.session import Session
 from stt_core.state import SessionState
@@ -369,6 +376,19 @@ class TestLimits:
         assert grown / (2 * count) < 10 * 1024  # a real provider's AEAD pair adds 5.2 KB: 16 in all
 
 
+class Closer(list[AnyEvent]):
+    """The events of one who closes each session as soon as it is there."""
+
+    def __init__(self, end: End) -> None:
+        super().__init__()
+        self._endpoint = end.endpoint
+
+    def append(self, event: AnyEvent) -> None:
+        super().append(event)
+        if isinstance(event, SessionEstablished):
+            self._endpoint.session(event.session_key).close()
+
+
 class TestTokens:
     def test_an_address_token_saves_the_round_trip_that_proves_the_address(self) -> None:
         pair = Pair(bob={"validate_address": True})
@@ -380,6 +400,15 @@ class TestTokens:
         pair.connect()
         second = [flight.data[0] for flight in pair.sent if flight.data[0] >= 0xC0]
         assert second == [0xC1, 0xC2, 0xC3, 0xC4]
+
+    def test_a_session_that_is_over_at_once_costs_neither_token_nor_ticket(self) -> None:
+        pair = Pair()
+        pair.alice.events = Closer(pair.alice)
+        pair.start()
+        pair.rest()
+        assert pair.bob.kinds == ["SessionEstablished", "SessionClosed"]
+        assert [flight.data[0] for flight in pair.sent if flight.sender is pair.bob] == [0xC2, 0xC4, 0x40]
+        assert pair.alice.told(TicketReceived) == []
 
     def test_a_token_too_long_for_a_hello_is_not_kept(self) -> None:
         pair = Pair()

@@ -89,6 +89,28 @@ def test_a_full_link_holds_up_its_own_session_alone() -> None:
     assert len(server.stream_openings) == 2
 
 
+def test_a_full_udp_socket_holds_up_what_leaves_by_it_alone() -> None:
+    lab = Lab()
+    client, server = hosts(lab)
+    lab.link(client, server)
+    link = Link(lab, client, server)
+    keys = client.connect(server), link.connect()
+    lab.run_until(lambda: len(server.all(SessionEstablished)) == 2)
+    lab.run_for(1.0)
+    socket = core_session(client, keys[0]).path
+    link.client.endpoint.receive_path_blocked(socket)
+    late = client.connect(server)
+    for key in keys:
+        client.session(key).send_message(client.open_stream(key), b"now")
+    lab.run_for(1.0)
+    (arrived,) = server.stream_openings
+    assert core_session(server, arrived.session_key).path == link.server.path
+    link.client.endpoint.receive_path_writable(socket)
+    client.wake()
+    lab.run_until(lambda: len(server.stream_openings) == 2, timeout=0.1)
+    lab.run_until(lambda: client.session(late).state is SessionState.ESTABLISHED, timeout=5.0)
+
+
 def test_silence_on_a_reliable_path_is_not_probed() -> None:
     """TCP repeats what is lost: a second copy would wait behind the first."""
     lab = Lab()
@@ -141,11 +163,26 @@ def test_close_is_acknowledged_and_the_connections_are_released() -> None:
     client.session(key).close(reason="done")
     lab.run_until(lambda: client.closed is not None and server.closed is not None, timeout=1.0)
     assert why(server) is CloseReason.GRACEFUL
-    lab.run_for(10.0)
-    assert not client.links
+    lab.run_for(link.client.delay)
+    assert not client.links, "what was answered on a reliable path has no stragglers to wait for"
     assert not server.links
     assert not len(link.client.endpoint._links)
     assert not len(link.server.endpoint._links)
+
+
+def test_goodbyes_that_cross_release_the_connections_once_both_were_answered() -> None:
+    lab = Lab()
+    client, server = hosts(lab)
+    link = Link(lab, client, server)
+    key = link.connect()
+    lab.run_until(lambda: server.established is not None)
+    assert server.established is not None
+    client.session(key).close()
+    server.session(server.established.session_key).close()
+    lab.run_until(lambda: client.closed is not None and server.closed is not None, timeout=1.0)
+    lab.run_for(2 * link.client.delay)
+    assert (client.links, server.links) == ({}, {})
+    assert {why(client), why(server)} == {CloseReason.GRACEFUL}
 
 
 def test_a_session_whose_connection_breaks_waits_for_another_path_until_the_timeout() -> None:

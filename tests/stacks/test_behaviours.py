@@ -88,6 +88,11 @@ def test_nodes(kind: Kind, behaviour: Behaviour[Any]) -> None:
     kind.check(behaviour, kind.make_node)
 
 
+@pytest.mark.parametrize("behaviour", stt_trio.testing.RESUMING, ids=named)
+def test_resuming(kind: Kind, behaviour: Behaviour[Any]) -> None:
+    kind.check(behaviour, kind.make_node)
+
+
 @pytest.mark.parametrize("behaviour", stt_trio.testing.MOVES, ids=named)
 def test_moves(kind: Kind, behaviour: Behaviour[Any]) -> None:
     kind.check(behaviour, kind.make_node)

@@ -46,6 +46,7 @@ def test_a_node_that_nobody_stops_ends_with_trio_and_gives_its_socket_back() -> 
             await node.start()
             node.on_session_closed(lambda session_id, reason: closed.append(reason))
         await client.connect(address_of(server))
+        await server.accept()
         return [server, client]
 
     for node in trio.run(main):
