@@ -6,6 +6,7 @@ connected to. The connections of those who fell silent make room for those of ot
 
 from __future__ import annotations
 
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -44,7 +45,7 @@ async def refusal_of(session: STTSession, purpose: str, **mode: Any) -> int:
 
 
 async def test_no_spelling_leads_to_what_was_not_allowed() -> None:
-    connections = []
+    connections: list[socket.socket] = []
     with tcp_server(connections.append) as port, tcp_server() as allowed:
         other = [f"{HOST}:{port}", f"localhost:{port}", f"127.1:{port}", f"{HOST}.:{port}", f"{HOST}:0{port}"]
         other += [
