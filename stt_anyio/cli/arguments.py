@@ -213,5 +213,10 @@ def _add_forwarding(commands: Any, common: argparse.ArgumentParser) -> None:
     forwarding.add_argument(
         "--bind", type=_host, default="127.0.0.1", metavar="ADDR", help="address to listen on (default 127.0.0.1)"
     )
+    forwarding.add_argument(
+        "--fallback",
+        metavar="URL",
+        help="ws:// or wss:// URL to go on by where UDP doesn't get through (default ws://HOST:PORT/)",
+    )
     _add_timeout(forwarding, "other side")
     forwarding.set_defaults(run=forward)

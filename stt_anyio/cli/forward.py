@@ -80,11 +80,21 @@ def forward(arguments: argparse.Namespace, summary: Summary) -> None:
     """``stt forward``: carry what connects to a port here, until interrupted."""
     where = parse_destination(arguments.address)
     target = Target.parse(arguments.target)
+    detour = _url(arguments.fallback)
     host, port = _numeric(arguments.bind), arguments.local_port
     seed = shared_seed()
     addresses: Sequence[Address | str] = [where] if isinstance(where, str) else resolve(*where)
     forwarder = _Forwarder(target, summary)
-    signals.run(lambda: forwarder.run(seed, addresses, arguments.timeout, host, port))
+    signals.run(lambda: forwarder.run(seed, addresses, arguments.timeout, host, port, detour))
+
+
+def _url(text: str | None) -> str | None:
+    if text is None:
+        return None
+    where = parse_destination(text)
+    if not isinstance(where, str):
+        raise Failure(Exit.USAGE, f"--fallback is '{text}', expected a ws:// or wss:// URL")
+    return where
 
 
 def _numeric(host: str) -> str:
@@ -103,7 +113,15 @@ class _Forwarder:
         self._tally = _Tally()
         self._admission = Admission([target], MAX_CONNECTIONS)
 
-    async def run(self, seed: bytes, addresses: Sequence[Address | str], timeout: float, host: str, port: int) -> None:
+    async def run(
+        self,
+        seed: bytes,
+        addresses: Sequence[Address | str],
+        timeout: float,
+        host: str,
+        port: int,
+        detour: str | None,
+    ) -> None:
         """Listen at ``host`` and ``port``, connect, and carry until cancelled."""
         try:
             listener = listen(host, port)
@@ -111,7 +129,9 @@ class _Forwarder:
             raise Failure(Exit.USAGE, f"can't listen on {host} TCP port {port}: {error.strerror}") from error
         with listener:
             async with reached(seed, addresses, timeout, accept=False, **SETTINGS) as (session, address):
-                line = Line(session, address)
+                if detour is None and not isinstance(address, str):
+                    detour = f"ws://{named(address)}/"  # where serve has it with --transport both
+                line = Line(session, address, detour)
                 say(f"listening on {spelled(*listener.getsockname()[:2])}")
                 say(f"forwarding to {self._target} by way of {named(address)}")
                 try:

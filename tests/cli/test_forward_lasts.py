@@ -59,6 +59,27 @@ def test_redis_notices_nothing_of_a_nat_that_forgets() -> None:
         assert relay.stop()["rebound"] == 3
 
 
+def test_redis_notices_nothing_of_a_migration_to_websocket() -> None:
+    redis_port = free_port()
+    target = f"{HOST}:{redis_port}"
+    with (
+        RedisServer(redis_port),
+        serving("--allow", target, "--transport", "both") as (server, port),
+        RelayProcess((HOST, port)) as relay,
+        forwarding(server, f"{HOST}:{relay.address[1]}", target, "--fallback", f"ws://{HOST}:{port}/") as through,
+        redis_cli(through.port) as cli,
+    ):
+        assert cli.ask("INCR counted") == "1"
+        relay.pause()
+        for number in range(2, 102):
+            assert cli.ask("INCR counted") == str(number)
+        assert cli.ask("CLIENT ID") == cli.number
+        through.process.send_signal(signal.SIGINT)
+        _, stdout, _ = outcome(through.process)
+    record = last_json(stdout)
+    assert (record["transport"], record["resumed"], record["renewed"]) == ("websocket", 0, 0)
+
+
 def say_and_hear(sock: socket.socket, word: bytes) -> bool:
     sock.sendall(word)
     return sock.recv(len(word), socket.MSG_WAITALL) == word
