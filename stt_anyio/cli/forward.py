@@ -25,7 +25,7 @@ from stt_anyio.cli.output import say
 from stt_anyio.cli.seed import shared_seed
 from stt_anyio.cli.sessions import candid, named, next_stream, reached, running_node, say_interrupted
 from stt_anyio.cli.summary import Summary
-from stt_anyio.cli.tcp import Relay, TcpStream, accepted, dial, listen
+from stt_anyio.cli.tcp import Relay, TcpStream, accept, dial, listen
 from stt_core.config import KIB, MIB
 from stt_core.errors import Violation
 from stt_core.forwarding import WORDS, Admission, Refusal, Target, parse_request_untrusted
@@ -137,8 +137,8 @@ class _Forwarder:
                 try:
                     async with anyio.create_task_group() as tasks:
                         tasks.start_soon(line.keep)
-                        async for tcp in accepted(listener, _tell_exhausted):
-                            self._take(tasks, line, tcp)
+                        while True:
+                            self._take(tasks, line, await accept(listener, _tell_exhausted))
                 finally:
                     self._summary.details = self._tally.details(
                         resumed=line.resumed, renewed=line.renewed, transport=line.current.path.transport
