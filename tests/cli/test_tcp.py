@@ -11,7 +11,7 @@ import anyio
 import pytest
 
 from stt_anyio.cli import tcp
-from stt_anyio.cli.tcp import Relay, accepted, dial, listen
+from stt_anyio.cli.tcp import Relay, accept, dial, listen
 from stt_core.forwarding import Target
 from tests.anyio_adapter.net import LIMIT, two_sessions
 from tests.cli.tunnel import HOST, echo, free_port, tcp_server
@@ -91,9 +91,7 @@ async def test_connections_are_taken_again_after_descriptors_had_run_out(monkeyp
     told: list[int | None] = []
     with anyio.fail_after(LIMIT), listen(HOST, 0) as listener, socket.create_connection(listener.getsockname()):
         exhausted = cast(socket.socket, _Exhausted(listener))
-        async for stream in accepted(exhausted, lambda error: told.append(error.errno)):
-            stream.close()
-            break
+        (await accept(exhausted, lambda error: told.append(error.errno))).close()
     assert told == [errno.EMFILE]
 
 
