@@ -131,6 +131,13 @@ def _parser() -> argparse.ArgumentParser:
         "address", metavar="HOST:PORT", help="of the receiver (an IPv6 address in [brackets]), or its ws:// URL"
     )
     _add_timeout(sender, "receiver")
+    sender.add_argument(
+        "--retry",
+        type=_day,
+        default=0.0,
+        metavar="SECONDS",
+        help="how long to look for a receiver that was lost under way, and go on (default not at all)",
+    )
     sender.set_defaults(run=send)
 
     receiver = commands.add_parser("recv", parents=[common], help="store files that are sent")

@@ -38,6 +38,8 @@ class Summary:
         self._seconds = 0.0
         self._begun = 0.0
         self._sessions = 0
+        self.sessions = 0
+        """How many there were."""
         self._statistics: SessionStatistics | None = None
         self._transport = "udp"
 
@@ -46,6 +48,7 @@ class Summary:
         if not self._sessions:
             self._begun = time.monotonic()
         self._sessions += 1
+        self.sessions += 1
 
     def end(self, session: STTSession) -> None:
         """A session has ended: note its figures."""

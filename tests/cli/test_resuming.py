@@ -11,7 +11,7 @@ import anyio
 import pytest
 
 from stt_anyio.cli.disk import digest
-from tests.cli.command import Receiver, errors, last_json, receiving, running, stt
+from tests.cli.command import Receiver, errors, last_json, outcome, receiving, running, stt
 from tests.cli.files import MIB, make_file
 from tests.cli.peer import connected, hear, offer, tell
 from tests.support.relay import RelayProcess
@@ -84,6 +84,46 @@ def test_a_killed_sender_is_noticed_and_one_that_is_started_at_once_waits_for_th
     assert (last_json(stdout)["files"], last_json(stdout)["failed"]) == (1, 1)
     noticed, _ = errors(stderr)
     assert noticed.startswith("stt: big.bin: the session ended: nothing heard from the peer for 10.0 s")
+
+
+def test_a_sender_looks_for_a_receiver_that_is_restarted_in_the_middle(tmp_path: Path, inbox: Path) -> None:
+    first, big, last = (make_file(tmp_path, name, size) for name, size in (("a", MIB), ("big.bin", SIZE), ("b", MIB)))
+    with (
+        receiving(inbox) as receiver,
+        RelayProcess(("127.0.0.1", receiver.port), delay=0.005) as relay,
+        running(
+            "send", *map(str, (first, big, last)), f"127.0.0.1:{relay.address[1]}", "--json", "--retry", "60"
+        ) as sender,
+    ):
+        wait_for(receiver, big, SIZE // 3)
+        receiver.interrupt()
+        left = part_of(big, inbox).stat().st_size
+        with receiving(inbox, "--port", str(receiver.port)) as again:
+            code, stdout, stderr = outcome(sender)
+            assert again.finish()[0] == 0
+    record = last_json(stdout)
+    assert (code, record["files"], record["failed"], record["resumed_bytes"]) == (0, 3, 0, left)
+    assert record["bytes"] == SIZE + 2 * MIB
+    assert stderr == "trying again: the other side was interrupted\n"
+    assert [(inbox / source.name).read_bytes() == source.read_bytes() for source in (first, big, last)] == [True] * 3
+
+
+def test_a_receiver_that_stays_away_is_given_up_and_one_that_never_was_at_once(tmp_path: Path, inbox: Path) -> None:
+    source = make_file(tmp_path, "big.bin", SIZE)
+    with (
+        receiving(inbox) as receiver,
+        RelayProcess(("127.0.0.1", receiver.port), delay=0.005) as relay,
+        running("send", str(source), f"127.0.0.1:{relay.address[1]}", "--retry", "1", "--timeout", "0.5") as sender,
+    ):
+        wait_for(receiver, source, 1)
+        receiver.interrupt()
+        code, _, stderr = outcome(sender)
+    lines = stderr.splitlines()
+    assert (code, lines[0]) == (3, "trying again: the other side was interrupted")
+    assert lines[-1].startswith(f"stt: can't reach 127.0.0.1:{relay.address[1]}: ")
+    never = stt("send", str(source), receiver.address, "--retry", "60")
+    assert never.returncode == 3
+    assert errors(never.stderr) == [f"stt: can't reach {receiver.address}: nothing listens at that address"]
 
 
 def test_a_batch_goes_on_with_the_file_in_which_it_was_cut(tmp_path: Path, inbox: Path) -> None:
