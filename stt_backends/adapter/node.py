@@ -241,8 +241,13 @@ class BaseNode(House, BaseCaller[SessionT]):
     def kick(self) -> None:
         """Let what a command has queued leave: at once, or with what follows at its heels."""
         driver = self._driver
-        if self._pump is not None and driver is not None and driver.has_work and not driver.join():
+        if self._pump is not None and driver is not None and driver.endpoint.has_work and not driver.join():
             self._pump.submit()
+
+    def push(self) -> None:
+        """Nothing follows at once: let what is held back leave as soon as everybody had a turn."""
+        if self._driver is not None:
+            self._driver.push()
 
     def wake_pump(self) -> None:
         """See :class:`BaseCaller`."""
