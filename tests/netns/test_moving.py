@@ -12,7 +12,7 @@ from tests.netns.network import A4, B4, Network
 from tests.netns.peer import MIB, Peer
 
 SIZE = int(os.environ.get("STT_MIGRATION_MIB", "20"))
-"""MiB; docs/guide.md names the variable, and what it was run with."""
+"""MiB; see CONTRIBUTING.md."""
 WIFI, CABLE = "10.77.1.2", "10.77.1.3"
 """Addresses that host A has besides its first."""
 NO_UDP = "ipproto udp priority 10"

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import pairwise
 
 from stt_core import frames
+from stt_core.config import MIN_DATAGRAM
 from stt_core.events import PathChanged, PathFailed, SessionClosed
 from stt_core.migration import MAX_ARRIVED
 from stt_core.packet import SHORT_HEADER
@@ -73,6 +75,79 @@ class TestHijackByCopyingAndForwarding:
         assert core(server, server.established.session_key).path.address == client.address
         assert not client.saw(SessionClosed)
         assert core(client, key).path.address == server.address
+
+    def test_what_goes_over_a_websocket_is_copied_into_another_and_nothing_moves(self) -> None:
+        """The thief reads a connection without TLS and is faster. All he can carry the challenge to the client by is
+        UDP, which the answer names then."""
+        scene = OverWebSocket()
+        stolen = Link(scene.lab, scene.thief, scene.server, delay=0.001)
+        carried: list[bytes] = []
+
+        def forward(data: bytes) -> None:
+            carried.append(data)
+            scene.lab.inject(data, source=scene.server.address, to=scene.client)
+
+        stolen.client.arrive = forward  # type: ignore[method-assign]
+        scene.copy(stolen.client.send)
+        scene.finish()
+        assert carried, "it was challenged, and the challenge was carried over"
+        assert sum(map(len, carried)) < 20_000
+        assert not scene.server.saw(PathChanged)
+
+    def test_what_goes_over_a_websocket_is_copied_to_udp_and_the_client_has_it_back(self) -> None:
+        """Here the answer fits, and the thief gets what he drops: until the client speaks, which it does."""
+        scene = OverWebSocket()
+        address = ("203.0.113.6", 666)
+        got: list[bytes] = []
+
+        def carry(sent: Sent) -> None:
+            if sent.destination == address:
+                got.append(sent.data)
+                if len(sent.data) <= MIN_DATAGRAM:  # a challenge, perhaps; and nothing of what is worth having
+                    scene.lab.inject(sent.data, source=scene.server.address, to=scene.client)
+
+        scene.lab.observers.append(carry)
+        scene.copy(lambda data: scene.lab.inject(data, source=address, to=scene.server))
+        scene.finish()
+        assert got
+        # What the thief carried over may have shown both that UDP works between them, which is as good a path.
+        assert scene.path in (scene.link.server.path, Path("udp", scene.client.address))
+
+
+class OverWebSocket:
+    """A client that downloads over a connection, and a thief who sees what it sends, and how."""
+
+    def __init__(self) -> None:
+        self.lab = Lab()
+        self.client, self.server = self.lab.endpoint("client"), self.lab.endpoint("server")
+        self.thief = self.lab.endpoint("thief")
+        self.lab.link(self.client, self.server, delay=0.02)
+        self.reader = Reader()
+        self.client.add(self.reader)
+        Traffic(self.server).stream(self.server, 2_000_000)
+        self.link = Link(self.lab, self.client, self.server, delay=0.02, rate=500_000)
+        self.link.connect()
+
+    def copy(self, to: Callable[[bytes], object]) -> None:
+        """Let the thief have each message of the client's before it arrives."""
+
+        def see(sent: Sent) -> None:
+            if sent.source == (self.client.name, self.link.client.serial) and is_protected(sent.data):
+                to(sent.data)
+
+        self.lab.observers.append(see)
+
+    @property
+    def path(self) -> Path:
+        assert self.server.established is not None
+        return core(self.server, self.server.established.session_key).path
+
+    def finish(self) -> None:
+        """Until the download is whole."""
+        self.lab.run_until(lambda: bool(self.reader.ended), timeout=40.0)
+        self.lab.run_for(15.0)
+        assert not self.client.saw(SessionClosed)
+        assert not self.server.saw(SessionClosed)
 
 
 class TestObserver:
