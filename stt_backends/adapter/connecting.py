@@ -10,13 +10,17 @@ import ipaddress
 import re
 import socket
 import ssl
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from stt_backends.adapter.opening import Opening
 from stt_backends.adapter.parking import ParkingLot
+from stt_backends.adapter.racing import Found, interleaved
+from stt_backends.driver import Driver
 from stt_backends.udp_address import resolve_numeric
+from stt_backends.websocket.hub import Alarm
 from stt_backends.websocket.link import Target
 from stt_backends.websocket.tls import default_context
 from stt_backends.websocket.url import ProxyUrl, WebSocketUrl, bracketed, is_url, parse_proxy, parse_url
@@ -24,9 +28,6 @@ from stt_core.errors import ConfigurationError, ConnectError, STTError
 from stt_core.types import SessionKey
 
 SessionT = TypeVar("SessionT")
-
-Found = Sequence[tuple[int, int, int, str, tuple[Any, ...]]]
-"""What ``getaddrinfo`` finds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,7 @@ class Destination:
     def targets(self, found: Found) -> list[Target]:
         """What to try, in this order, to open a WebSocket."""
         assert self.url is not None
-        return [Target(self.url, family, tuple(address), self.proxy, self.tls) for family, _, _, _, address in found]
+        return [Target(self.url, family, address, self.proxy, self.tls) for family, address in interleaved(found)]
 
 
 def destination_of(address: object, ssl_context: ssl.SSLContext | None, proxy: str | None) -> Destination:
@@ -95,15 +96,34 @@ def address_for(address: tuple[Any, ...] | str, transport: str) -> tuple[Any, ..
 class Connecting(Generic[SessionT]):
     """One of ``session`` and ``failure`` is there once ``done``.
 
-    ``key`` names the session in the core, once its handshake has begun; before that, ``opening`` is the connection.
+    ``keys`` name sessions in the core whose handshake is under way, one for each address that was tried; ``key`` is the
+    one that was made. Before there are any, ``opening`` may be a connection. What is done with all of it is in
+    :mod:`~stt_backends.adapter.dialing`.
     """
 
-    __slots__ = ("begin", "failure", "key", "news", "opening", "session")
+    __slots__ = (
+        "addresses", "alarm", "begin", "deadline", "driver", "failure", "key", "keys", "news", "opening", "session",
+    )  # fmt: skip
 
-    def __init__(self, news: ParkingLot, begin: Callable[..., SessionKey]) -> None:
+    def __init__(
+        self,
+        news: ParkingLot,
+        driver: Driver,
+        begin: Callable[..., SessionKey],
+        deadline: float,
+        addresses: Sequence[tuple[Any, ...]],
+    ) -> None:
         self.news = news
+        self.driver = driver
         self.begin = begin
         """What begins the handshake, once it is known on which path: the endpoint's ``connect`` or ``resume``."""
+        self.deadline = deadline
+        """When it is given up, monotonic seconds."""
+        self.addresses = deque(addresses)
+        """Those not tried yet."""
+        self.alarm: Alarm | None = None
+        """For the next of them."""
+        self.keys: set[SessionKey] = set()
         self.key: SessionKey | None = None
         self.opening: Opening | None = None
         self.session: SessionT | None = None
@@ -114,10 +134,17 @@ class Connecting(Generic[SessionT]):
         """Whether there is nothing more to wait for."""
         return self.session is not None or self.failure is not None
 
-    def succeed(self, session: SessionT) -> None:
-        """The session was made."""
+    def call_off(self) -> None:
+        """No further address is to be tried for now."""
+        if self.alarm is not None:
+            self.driver.hub.call_off(self.alarm)
+            self.alarm = None
+
+    def succeed(self, session: SessionT, key: SessionKey) -> None:
+        """The session was made, by the handshake of that key."""
         if not self.done:
             self.session = session
+            self.key = key
             self.news.wake_all()
 
     def fail(self, error: STTError) -> None:

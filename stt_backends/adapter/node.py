@@ -11,27 +11,26 @@ import os
 import ssl
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Collection, Hashable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
-from functools import partial
 from typing import Any, ClassVar, Generic, TypeVar
 
 from stt_backends.absent import AbsentSocket
 from stt_backends.adapter.broadcast import Broadcast, SlowPolicy
 from stt_backends.adapter.building import NodeSettings, build_driver
 from stt_backends.adapter.callbacks import BaseCallbacks, ClosedCallback
-from stt_backends.adapter.connecting import Connecting, Destination, Found, destination_of, pick
+from stt_backends.adapter.connecting import Connecting, Destination, destination_of, pick
+from stt_backends.adapter.dialing import Dialer
 from stt_backends.adapter.errors import ErrorFamily
 from stt_backends.adapter.lodging import Lodger
 from stt_backends.adapter.moving import Moving
-from stt_backends.adapter.opening import Opening
 from stt_backends.adapter.parking import ParkingLot
 from stt_backends.adapter.pump import Pump
+from stt_backends.adapter.racing import Found
 from stt_backends.adapter.session import OF_STREAMS, BaseSession
 from stt_backends.adapter.stream import as_message
 from stt_backends.driver import Driver
 from stt_backends.udp import UdpSocket
-from stt_backends.websocket.link import Link, Target
 from stt_core.config import MAX_DATAGRAM, check_seconds
 from stt_core.dht.attached import refuse
 from stt_core.endpoint import Endpoint
@@ -43,7 +42,6 @@ from stt_core.errors import (
     SessionClosedError,
     StateError,
     StreamResetError,
-    STTError,
 )
 from stt_core.events import (
     AnyEvent,
@@ -148,8 +146,7 @@ class BaseNode(ABC, Generic[SessionT]):
         self._stopping = self._hurried = self._stopped = False
         self._crash: BaseException | None = None
         self._sessions: dict[SessionKey, SessionT] = {}
-        self._connecting: dict[SessionKey, Connecting[SessionT]] = {}
-        self._opening: set[Connecting[SessionT]] = set()  # those whose connection isn't open yet
+        self._dialer: Dialer[SessionT] = Dialer(self)
         self._accepted: deque[SessionT] = deque()
         self._news: ParkingLot | None = None
         """Of sessions that arrive and of the end; there from the start on."""
@@ -210,8 +207,8 @@ class BaseNode(ABC, Generic[SessionT]):
             self._stopping = True
             self._evict()
             driver.endpoint.close(ErrorCode.SHUTTING_DOWN, "the node is stopping", linger=STOP_LINGER)
-        self._wake_pump()
-        self._fail_connecting()
+        self.wake_pump()
+        self._dialer.fail_all()
         self._wake()
         return True
 
@@ -220,7 +217,7 @@ class BaseNode(ABC, Generic[SessionT]):
         if self._driver is not None and not self._stopped:
             self._driver.endpoint.close(ErrorCode.SHUTTING_DOWN, "the node is stopping")
             self._hurried = True
-            self._wake_pump()
+            self.wake_pump()
 
     def _end(self, crash: Exception | None) -> None:
         """The pump has ended. Nobody will move datagrams any more: let no one wait for what can't come."""
@@ -238,13 +235,13 @@ class BaseNode(ABC, Generic[SessionT]):
                 self._on_event(event)
         finally:
             self._stopped = True
-            self._fail_connecting()
+            self._dialer.fail_all()
             self._wake()
 
     def take_in(self, lodger: Lodger | None) -> None:
         """Tell ``lodger`` of all that is no news of a stream, until the node stops; None: no longer."""
         self._lodger = lodger
-        self._wake_pump()
+        self.wake_pump()
 
     def _evict(self) -> None:
         lodger, self._lodger = self._lodger, None
@@ -267,7 +264,8 @@ class BaseNode(ABC, Generic[SessionT]):
         if self._pump is not None and driver is not None and driver.has_work and not driver.join():
             self._pump.submit()
 
-    def _wake_pump(self) -> None:
+    def wake_pump(self) -> None:
+        """Let it look again at what it waits for."""
         if self._pump is not None:
             self._pump.wake()
 
@@ -279,6 +277,12 @@ class BaseNode(ABC, Generic[SessionT]):
         if self._driver is None or self._socket is None:
             raise StateError("the node isn't started")
         return self._driver, self._socket
+
+    def stopped_error(self) -> StateError:
+        """What a call on a node that is being stopped raises."""
+        error = StateError("the node is stopped")
+        error.__cause__ = self._crash
+        return error
 
     # --- what it is
 
@@ -355,10 +359,9 @@ class BaseNode(ABC, Generic[SessionT]):
         peer_key: bytes | None,
         timeout: float | None,
     ) -> Connecting[SessionT]:
-        """Ask for a session with the node at one of the addresses found; :meth:`_end_connect` must follow."""
+        """Ask for a session with the node at any of the addresses found; the dialer's ``end`` must follow."""
         driver, _ = self._started()
-        begin = partial(driver.endpoint.connect, peer_node_id=peer_node_id, peer_key=peer_key)
-        return self._begin(begin, destination, found, timeout)
+        return self._dialer.connect(driver, destination, found, peer_node_id, peer_key, timeout)
 
     def _begin_resume(
         self,
@@ -371,54 +374,11 @@ class BaseNode(ABC, Generic[SessionT]):
         *,
         takeover: bool,
     ) -> Connecting[SessionT]:
-        """Ask the node at one of the addresses found to go on; :meth:`_end_connect` must follow."""
+        """Ask the node at one of the addresses found to go on; the dialer's ``end`` must follow."""
         driver, _ = self._started()
-        resume = driver.endpoint.resume
-        begin = partial(resume, token, peer_node_id=peer_node_id, peer_key=peer_key, takeover=takeover)
-        return self._begin(begin, destination, found, timeout)
-
-    def _begin(
-        self, begin: Callable[..., SessionKey], destination: Destination, found: Found, timeout: float | None
-    ) -> Connecting[SessionT]:
-        driver, sock = self._started()
-        address = () if destination.url else sock.canonical(pick(destination.host, found, self.bind_address))
-        if self._stopping:
-            raise StateError("the node is stopped") from self._crash
-        connecting: Connecting[SessionT] = Connecting(self.make_parking_lot(), begin)
-        if destination.url is None:
-            self._begin_handshake(connecting, address, "udp", timeout)
-        else:
-            seconds = driver.endpoint.config.handshake_timeout if timeout is None else timeout
-            check_seconds("timeout", seconds)
-            self._opening.add(connecting)
-            self._open_link(connecting, destination.targets(found), driver.clock() + seconds)
-        return connecting
-
-    def _begin_handshake(
-        self, connecting: Connecting[SessionT], address: Hashable, transport: str, timeout: float | None
-    ) -> None:
-        driver, _ = self._started()
-        now = driver.clock()
-        with self.errors.translated:
-            key = connecting.begin(address, now=now, transport=transport, timeout=timeout)
-        connecting.key = key
-        self._connecting[key] = connecting
-        self.kick()
-
-    def _open_link(self, connecting: Connecting[SessionT], targets: list[Target], deadline: float) -> None:
-        """Open a connection to the first of ``targets`` that answers, then begin the handshake on it."""
-        driver, _ = self._started()
-
-        def on_done(link: Link) -> None:
-            if link.failure is not None:
-                connecting.fail(link.failure)
-            elif not (connecting.done or self._stopping):
-                self._opening.discard(connecting)
-                self._begin_over(connecting, link, deadline - driver.clock())
-
-        connecting.opening = Opening(driver, targets, deadline, on_done)
-        connecting.opening.begin()
-        self._wake_pump()
+        return self._dialer.resume(
+            driver, token, destination, found, peer_node_id, peer_key, timeout, takeover=takeover
+        )
 
     def begin_move(self, session: SessionT, destination: Destination, found: Found, timeout: float | None) -> Moving:
         """Let a session go to one of the addresses found; :meth:`Moving.end` must follow.
@@ -434,43 +394,14 @@ class BaseNode(ABC, Generic[SessionT]):
                 moving.go(Path("udp", sock.canonical(pick(destination.host, found, self.bind_address))))
             else:
                 moving.open(found)
-                self._wake_pump()
+                self.wake_pump()
         return moving
-
-    def _begin_over(self, connecting: Connecting[SessionT], link: Link, timeout: float) -> None:
-        try:
-            self._begin_handshake(connecting, link.path.address, "websocket", max(timeout, 0.001))
-        except STTError as error:
-            connecting.fail(error)
-            self._started()[0].hub.abandon(link)
-
-    def _give_up(self, connecting: Connecting[SessionT]) -> None:
-        """Nobody wants this session any more, whether or not it has been made in the meantime. One that was there
-        before stays."""
-        if connecting.session is not None:
-            if connecting.session.core.key == connecting.key:
-                connecting.session.core.close()
-        elif connecting.failure is None and connecting.key is not None:
-            self.endpoint.session(connecting.key).close()
-        elif connecting.opening is not None:
-            self._opening.discard(connecting)
-            connecting.opening.abandon()
-        self.kick()
-
-    def _end_connect(self, connecting: Connecting[SessionT]) -> None:
-        self._opening.discard(connecting)
-        if connecting.key is not None:
-            del self._connecting[connecting.key]
 
     def _connected(self, connecting: Connecting[SessionT]) -> SessionT:
         """What a ``connect`` that is done returns or raises."""
         if connecting.session is None:
             raise self.errors.translate(connecting.failure or SessionClosedError("the node was stopped"))
         return connecting.session
-
-    def _fail_connecting(self) -> None:
-        for connecting in [*self._connecting.values(), *self._opening]:
-            connecting.fail(SessionClosedError("the node was stopped"))
 
     # --- accepting
 
@@ -480,7 +411,7 @@ class BaseNode(ABC, Generic[SessionT]):
             return self._accepted.popleft()
         self._started()
         if self._stopping:
-            raise StateError("the node is stopped") from self._crash
+            raise self.stopped_error()
         return None
 
     def _handler_failed(self, session: SessionT, error: Exception) -> None:
@@ -540,9 +471,7 @@ class BaseNode(ABC, Generic[SessionT]):
         if isinstance(event, SessionEstablished):
             self._on_new_session(event)
         elif isinstance(event, HandshakeFailed):
-            connecting = self._connecting.get(event.session_key)
-            if connecting is not None:
-                connecting.fail(event.error)
+            self._dialer.on_failed(event.session_key, event.error)
         elif isinstance(event, PeerRejected):
             logger.warning("refused a peer at %s: %s", event.path.address, event.error)
             if isinstance(event.error, AuthenticationError):
@@ -560,8 +489,8 @@ class BaseNode(ABC, Generic[SessionT]):
             self._callbacks.tell_detached(session)
         elif isinstance(event, SessionResumed):
             logger.info("%r goes on with %s", session, event.path.address)
-            if event.attempt is not None and (connecting := self._connecting.get(event.attempt)) is not None:
-                connecting.succeed(session)
+            if event.attempt is not None:
+                self._dialer.on_made(event.attempt, session)
         if isinstance(event, SessionClosed):
             del self._sessions[event.session_key]
             logger.info("%r closed: %s (%s)", session, event.reason, event.message)
@@ -572,13 +501,15 @@ class BaseNode(ABC, Generic[SessionT]):
             if self._lodger is None:
                 refuse(self.endpoint, event.session_key)
             return
+        if self._dialer.is_spare(event.session_key):
+            return
         session = self._make_session(self.endpoint.session(event.session_key))
         self._sessions[event.session_key] = session
         logger.info("%r established with %s", session, event.path.address)
         if not event.initiated:
             self._arrive(session)
-        elif (connecting := self._connecting.get(event.session_key)) is not None:
-            connecting.succeed(session)
+        else:
+            self._dialer.on_made(event.session_key, session)
         self._callbacks.tell_established(session)
 
     def _arrive(self, session: SessionT) -> None:

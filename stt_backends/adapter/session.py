@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar
 
 from stt_backends.adapter.broadcast import Outbox
-from stt_backends.adapter.connecting import Destination, Found
+from stt_backends.adapter.connecting import Destination
 from stt_backends.adapter.errors import ErrorFamily
 from stt_backends.adapter.moving import Moving
 from stt_backends.adapter.parking import ParkingLot
+from stt_backends.adapter.racing import Found
 from stt_backends.adapter.stream import BaseByteStream, BaseMessageStream
 from stt_core.errors import CloseReason, ConnectError, ErrorCode, StateError
 from stt_core.events import (

@@ -62,6 +62,16 @@ class Watcher(Protocol):
         ...
 
 
+class Alarm:
+    """Something to do at a time; see :meth:`Hub.call_at`."""
+
+    __slots__ = ("action", "at")
+
+    def __init__(self, at: float, action: Callable[[], None]) -> None:
+        self.at = at
+        self.action = action
+
+
 class Hub:
     """Holds ``endpoint``'s links. ``listener`` is where clients come from, if they may.
 
@@ -100,6 +110,7 @@ class Hub:
         self._strangers: dict[Path, float] = {}
         """Accepted ones that serve no session yet, and how long they may stay so."""
         self._waiters: dict[Path, Callable[[Link], None]] = {}
+        self._alarms: set[Alarm] = set()
 
     def _shared_scratch(self) -> Scratch:
         if self._scratch is None:
@@ -240,11 +251,25 @@ class Hub:
 
     # --- time
 
+    def call_at(self, when: float, action: Callable[[], None]) -> Alarm:
+        """Call ``action()`` at ``when``, monotonic seconds, unless it is called off before; for whoever opens links."""
+        alarm = Alarm(when, action)
+        self._alarms.add(alarm)
+        self._expect(when)
+        return alarm
+
+    def call_off(self, alarm: Alarm) -> None:
+        """Let it be; harmless once it was called."""
+        self._alarms.discard(alarm)
+
+    def _expect(self, when: float) -> None:
+        if self.due is None or when < self.due:
+            self.due = when
+
     def _plan(self, link: Link) -> None:
         if link.deadline is not None:
             self._timed.add(link)
-            if self.due is None or link.deadline < self.due:
-                self.due = link.deadline
+            self._expect(link.deadline)
 
     def handle_timers(self, now: float) -> None:
         """Act on what is due."""
@@ -256,6 +281,12 @@ class Hub:
                 self._expire(link, now)
             if link in self._timed:
                 self._plan(link)
+        for alarm in sorted(self._alarms, key=_time_of):
+            if alarm.at > now:
+                self._expect(alarm.at)
+            elif alarm in self._alarms:  # else an earlier one called it off
+                self._alarms.discard(alarm)
+                alarm.action()
 
     def _expire(self, link: Link, now: float) -> None:
         longest = self._strangers.get(link.path)
@@ -314,3 +345,7 @@ class Hub:
             self._gone(link, now)
         if self.listener is not None:
             self.listener.close()
+
+
+def _time_of(alarm: Alarm) -> float:
+    return alarm.at
