@@ -40,6 +40,7 @@ class Dialer(Generic[SessionT]):
     """All that a node has under way."""
 
     def __init__(self, node: BaseNode[Any]) -> None:
+        self.attempt_delay = ATTEMPT_DELAY
         self._node = node
         self._all: set[Connecting[SessionT]] = set()
         self._by_key: dict[SessionKey, Connecting[SessionT]] = {}
@@ -104,7 +105,8 @@ class Dialer(Generic[SessionT]):
                 self._try_next(connecting)
             else:
                 opened = partial(self._on_opened, connecting)
-                connecting.opening = Opening(driver, destination.targets(found), connecting.deadline, opened)
+                targets = destination.targets(found)
+                connecting.opening = Opening(driver, targets, connecting.deadline, opened, self.attempt_delay)
                 connecting.opening.begin()
                 self._node.wake_pump()
         except BaseException:
@@ -140,7 +142,7 @@ class Dialer(Generic[SessionT]):
         address = None if answered else connecting.addresses.popleft()
         if connecting.addresses:
             connecting.alarm = driver.hub.call_at(
-                driver.clock() + ATTEMPT_DELAY, partial(self._try_another, connecting)
+                driver.clock() + self.attempt_delay, partial(self._try_another, connecting)
             )
         if address is not None:
             self._begin_handshake(connecting, address, "udp")
@@ -247,4 +249,6 @@ class Dialer(Generic[SessionT]):
         """The node stops."""
         for connecting in list(self._all):
             connecting.call_off()
+            if connecting.opening is not None:
+                connecting.opening.abandon()
             connecting.fail(SessionClosedError("the node was stopped"))

@@ -21,16 +21,23 @@ class Opening:
 
     :param targets: one at least, in the order in which they are to be tried.
     :param deadline: when to give all of it up, monotonic seconds.
+    :param delay: seconds until the next is tried as well.
     """
 
-    __slots__ = ("_alarm", "_deadline", "_driver", "_links", "_on_done", "_over", "_targets")
+    __slots__ = ("_alarm", "_deadline", "_delay", "_driver", "_links", "_on_done", "_over", "_targets")
 
     def __init__(
-        self, driver: Driver, targets: Iterable[Target], deadline: float, on_done: Callable[[Link], None]
+        self,
+        driver: Driver,
+        targets: Iterable[Target],
+        deadline: float,
+        on_done: Callable[[Link], None],
+        delay: float = ATTEMPT_DELAY,
     ) -> None:
         self._driver = driver
         self._targets = deque(targets)
         self._deadline = deadline
+        self._delay = delay
         self._on_done = on_done
         self._links: set[Link] = set()
         self._alarm: Alarm | None = None
@@ -44,7 +51,7 @@ class Opening:
             return  # and the next one is being opened already
         self._links.add(link)
         if self._targets:
-            self._alarm = self._driver.hub.call_at(self._driver.clock() + ATTEMPT_DELAY, self.begin)
+            self._alarm = self._driver.hub.call_at(self._driver.clock() + self._delay, self.begin)
 
     def abandon(self) -> None:
         """Nobody wants it any more."""

@@ -336,7 +336,10 @@ class Hub:
             self._after(link, now)
 
     def close(self, now: float) -> None:
-        """Close everything, at once; links get their farewell as far as the system takes it."""
+        """Close everything, at once; links get their farewell as far as the system takes it. Whoever waits for one that
+        isn't open is not told: he would open another."""
+        self._waiters.clear()
+        self._alarms.clear()
         for link in list(self._links.values()):
             link.close(CloseCode.GOING_AWAY, "the node stops", now)
             self._gone(link, now)
