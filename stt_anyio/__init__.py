@@ -6,6 +6,8 @@ import logging
 
 from stt_anyio.attributes import STTAttribute
 from stt_anyio.connectables import MessageConnectable, StreamConnectable
+from stt_anyio.content import ContentDistribution, Fetching
+from stt_anyio.continuity import CryptoSessionContinuity
 from stt_anyio.datagrams import DatagramStream
 from stt_anyio.dht import KademliaDHT
 from stt_anyio.errors import SessionClosedError, StreamClosedError, StreamResetError
@@ -14,6 +16,7 @@ from stt_anyio.node import STTNode
 from stt_anyio.session import STTSession
 from stt_anyio.streams import ByteStream, MessageStream
 from stt_backends.adapter.broadcast import Delivery, Outcome
+from stt_backends.adapter.fetching import DroppedProvider, FetchProgress
 from stt_core.affinity import ContentAffinityPool, PoolStatistics, affinity_hash
 from stt_core.dht import DHTNode
 from stt_core.errors import (
@@ -23,6 +26,7 @@ from stt_core.errors import (
     ConnectError,
     ConnectionRefusedError,
     ConnectionTimeoutError,
+    ContentUnavailableError,
     ErrorCode,
     MessageTooLargeError,
     PeerBusyError,
@@ -45,10 +49,16 @@ __all__ = [
     "ConnectionRefusedError",
     "ConnectionTimeoutError",
     "ContentAffinityPool",
+    "ContentDistribution",
+    "ContentUnavailableError",
+    "CryptoSessionContinuity",
     "DHTNode",
     "DatagramStream",
     "Delivery",
+    "DroppedProvider",
     "ErrorCode",
+    "FetchProgress",
+    "Fetching",
     "Listener",
     "MessageConnectable",
     "KademliaDHT",

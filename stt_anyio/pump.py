@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from math import inf
 from typing import Any
 
 import anyio
@@ -43,7 +44,7 @@ class AsyncioPump:
         self._descriptor = driver.socket.fileno()
         self._end: asyncio.Future[None] = self._loop.create_future()
         self._timer: asyncio.TimerHandle | None = None
-        self._timer_at = 0.0
+        self._timer_at = inf
         self._writing = False
         self._woken = False
         self._troubles = 0
@@ -167,8 +168,10 @@ class AsyncioPump:
             else:
                 self._loop.remove_writer(self._descriptor)
         # A timer that comes too early costs one look; moving it at each packet would cost one each.
+        if driver.quiet_until >= self._timer_at:
+            return
         due = driver.next_timer()
-        if due is not None and (self._timer is None or due < self._timer_at):
+        if due is not None and due < self._timer_at:
             if self._timer is not None:
                 self._timer.cancel()
             self._timer_at = due
@@ -176,6 +179,7 @@ class AsyncioPump:
 
     def _on_timer(self) -> None:
         self._timer = None
+        self._timer_at = inf
         self._turn()
 
 

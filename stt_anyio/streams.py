@@ -15,14 +15,27 @@ from anyio import ResourceGuard
 
 from stt_anyio.attributes import of_stream
 from stt_anyio.errors import ERRORS
+from stt_anyio.parking import on_trio
 from stt_backends.adapter.stream import BaseByteStream, BaseMessageStream, BaseStream, as_bytes, as_message
+from stt_core.errors import STTError
 
 if TYPE_CHECKING:
     from stt_anyio.session import STTSession
 
 
+BURST = 128 * 1024
+"""What one stream may send and receive on asyncio before everybody else gets a turn, in bytes: a pass of the event loop
+for each small message costs as much as all the rest that is done for it."""
+CALL = 1024
+"""Bytes that a call counts for, beside those it moves."""
+
+
 class _Stream(BaseStream):
-    """The waits of both kinds."""
+    """The waits of both kinds.
+
+    Each call notices that it was cancelled. On trio each is a schedule point, too, as trio promises of all that is
+    async; on asyncio, whose own streams promise nothing of the kind, one in each :data:`BURST` is.
+    """
 
     errors = ERRORS
     session: STTSession
@@ -31,6 +44,8 @@ class _Stream(BaseStream):
         super().__init__(*details)
         self._sending = ResourceGuard("sending to")
         self._receiving = ResourceGuard("receiving from")
+        self._burst = 0 if on_trio() else BURST
+        self._since_turn = 0
 
     @property
     def extra_attributes(self) -> Mapping[Any, Callable[[], Any]]:
@@ -39,16 +54,22 @@ class _Stream(BaseStream):
 
     async def _receive(self, max_bytes: int) -> bytes:
         with self._receiving:
-            # Each call is a checkpoint, and one is enough: where nothing waits to be read, parking is it.
+            # One checkpoint is enough: where nothing waits to be read, parking is it.
             if self._is_quiet():
+                self._since_turn = 0
                 await self._news.park()
-            else:
+            elif self._since_turn >= self._burst:
+                self._since_turn = 0
                 await anyio.lowlevel.checkpoint()
+            else:
+                await anyio.lowlevel.checkpoint_if_cancelled()
+            self._since_turn += CALL
             try:
                 while (data := self._read(max_bytes)) is None:
                     await self._news.park()
             finally:
                 self._kick()  # reading gives the peer credit, and finding the end room for another stream
+            self._since_turn += len(data)
         return data
 
     async def _send(self, data: bytes | memoryview, timeout: float | None) -> None:
@@ -59,10 +80,20 @@ class _Stream(BaseStream):
                 await self.wait_acknowledged()
                 return
             raise self._not_in_time(len(data), timeout)
-        await anyio.lowlevel.checkpoint()
+        await anyio.lowlevel.checkpoint_if_cancelled()
         with self._sending:
             since = self._news.wakes
-            rest = self._offer(data)
+            self._since_turn += CALL + len(data)
+            try:
+                rest = self._offer(data)
+            except STTError:  # who tries again and again must not keep all others from their turn
+                await anyio.lowlevel.checkpoint()
+                raise
+            if rest is None and self._since_turn >= self._burst:
+                # Others' turn comes after what is said has left, or is about to: the peer can answer meanwhile.
+                self._since_turn = 0
+                self._push()
+                await anyio.lowlevel.cancel_shielded_checkpoint()
             while rest is not None:
                 await self._news.park(since)
                 since = self._news.wakes

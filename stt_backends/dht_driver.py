@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from math import inf
 from typing import Any
 
 from stt_backends.udp import UdpSocket
@@ -59,6 +60,12 @@ class DhtDriver:
     def next_timer(self) -> float | None:
         """When :meth:`turn` is due whatever the socket does, monotonic seconds; None for never."""
         return self.dht.next_timer()
+
+    @property
+    def quiet_until(self) -> float:
+        """No timer is due before; infinite where there is none."""
+        due = self.dht.next_timer()
+        return inf if due is None else due
 
     def turn(self) -> bool:
         """Read what there is (bounded), act on timers, deliver events, send. Nothing is ever held back."""

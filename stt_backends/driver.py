@@ -32,6 +32,11 @@ OVERSLEPT = 1.0
 MOST_SENT = 4 * MAX_BATCH
 """Bytes in one batch of a session, which leaves by several system calls: much of what a batch costs it costs once."""
 MOST_SEGMENTS = 4 * MAX_SEGMENTS
+SMALL = 2048
+"""Bytes that may be a packet by itself; more is part of a flow."""
+MOST_CAUTION = 63
+"""Turns, at most, in which a small packet that came alone is not looked behind. Where each is answered before the next
+comes, one call in so many is in vain then, rather than each third."""
 COALESCE = 100e-6
 """Seconds within which a command counts as following the last one, and waits for more of its kind."""
 MOST_PASSES = 16
@@ -45,8 +50,8 @@ class Driver:
     """
 
     __slots__ = (
-        "__weakref__", "_blocked", "_connected", "_fresh", "_last_path", "_on_event", "_passes", "_reads", "_settling",
-        "_submitted_at", "_turning", "clock", "endpoint", "hub", "socket",
+        "__weakref__", "_alone", "_blocked", "_caution", "_connected", "_fresh", "_last_path", "_on_event", "_passes",
+        "_reads", "_settling", "_submitted_at", "_turning", "clock", "endpoint", "hub", "socket",
     )  # fmt: skip
 
     def __init__(
@@ -65,6 +70,7 @@ class Driver:
         self._blocked: Transmit | None = None
         self._last_path = Path("udp", ("", 0))
         self._reads = 1
+        self._caution = self._alone = 0
         self._turning = False
         self._submitted_at = 0.0
         self._settling = self._fresh = self._connected = False
@@ -83,6 +89,11 @@ class Driver:
         return due if of_hub is None or (due is not None and due < of_hub) else of_hub
 
     @property
+    def quiet_until(self) -> float:
+        """No timer is due before; most often :meth:`next_timer` is later. Infinite where there is none."""
+        return self.endpoint.quiet_until if self.hub.due is None else min(self.endpoint.quiet_until, self.hub.due)
+
+    @property
     def idle(self) -> bool:
         """Whether nothing is alive and nothing waits to be sent, farewells of connections included."""
         return self.endpoint.idle and self.hub.idle
@@ -93,8 +104,7 @@ class Driver:
         now = self.clock()
         self._turning = True
         try:
-            due = self.endpoint.next_timer()
-            if due is None or due > now:
+            if self.endpoint.quiet_until > now or (due := self.endpoint.next_timer()) is None or due > now:
                 self._receive(now)
             else:
                 if now - due > OVERSLEPT:
@@ -113,8 +123,7 @@ class Driver:
         self._turning = True
         try:
             self.hub.turn(source, now, writable=writable)
-            due = self.endpoint.next_timer()
-            if due is not None and due <= now:
+            if self.endpoint.quiet_until <= now:
                 self.endpoint.handle_timer(now)
             return self._end_turn()
         finally:
@@ -182,11 +191,6 @@ class Driver:
 
     # --- commands
 
-    @property
-    def has_work(self) -> bool:
-        """Whether a command left anything to be sent or told, so that :meth:`submit` is worth calling."""
-        return self.endpoint.wants_to_send or self.endpoint.has_events
-
     def submit(self) -> bool:
         """A command was given: send what it queued now, or soon together with what follows.
 
@@ -209,6 +213,10 @@ class Driver:
         if self._settling:
             self._fresh = True
         return self._settling or self._turning
+
+    def push(self) -> None:
+        """Enough was held back: the next :meth:`settle` sends it."""
+        self._passes = MOST_PASSES
 
     def settle(self) -> bool:
         """Everybody had a turn since the last command was held back; True where this must be called once more."""
@@ -244,6 +252,7 @@ class Driver:
         while (count < allowed and room > 0) or socket.holding:
             got = socket.receive(allowed - count)
             if got is None:
+                self._grow_cautious(count)
                 break
             count += socket.reads
             data, segment_size, address, ecn = got
@@ -253,12 +262,21 @@ class Driver:
                 path = self._last_path = Path("udp", address)
             endpoint.receive_datagrams(data, segment_size, path, now, ecn)
             if socket.drained:
+                self._grow_cautious(count)
                 break
         else:
-            count *= 2
+            if self._alone and len(data) <= SMALL:
+                self._alone -= 1
+            else:
+                count *= 2
         self._reads = min(max(count, 1), MOST_READS)
         while (refused := socket.receive_error()) is not None:
             endpoint.receive_unreachable(Path("udp", refused), now)
+
+    def _grow_cautious(self, count: int) -> None:
+        """A read found nothing after ``count`` that did: where that was one, let some turns pass until the next try."""
+        self._caution = min(2 * self._caution + 1, MOST_CAUTION) if count <= 1 else 0
+        self._alone = self._caution
 
     def _deliver(self) -> None:
         next_event = self.endpoint.next_event

@@ -52,6 +52,11 @@ class Agenda:
         session.scheduled_at = None
         return session
 
+    @property
+    def earliest(self) -> float:
+        """No timer is due before: what stands at the front, without a look at whether it still holds."""
+        return self._heap[0][0] if self._heap else inf
+
     def next(self) -> float | None:
         """The first of all timers; None where there is none.
 

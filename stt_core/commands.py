@@ -141,7 +141,8 @@ class Commands:
 
     def is_readable(self, stream_id: int) -> bool:
         """Whether a read would tell something now: data, a whole message, the end, or an error."""
-        return self._require_streams().is_readable(stream_id)
+        streams = self._streams if self._streams is not None else self._require_streams()
+        return streams.is_readable(stream_id)
 
     def at_end(self, stream_id: int) -> bool:
         """Whether the peer finished the stream and everything was read."""

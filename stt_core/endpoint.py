@@ -114,6 +114,11 @@ class Endpoint:
         """Whether :meth:`next_event` would give one."""
         return bool(self._context.events)
 
+    @property
+    def has_work(self) -> bool:
+        """Whether a command left anything to be sent or told."""
+        return bool(self._context.ready or self._context.events or self._replies)
+
     def session(self, key: SessionKey) -> Session:
         """The session of that key.
 
@@ -522,6 +527,14 @@ class Endpoint:
                 self._counters.sent += -(-len(transmit.data) // transmit.segment_size)
                 return transmit
         return None
+
+    @property
+    def quiet_until(self) -> float:
+        """No timer is due before this, monotonic seconds, infinite where there is none. :meth:`next_timer` may be
+        later: most timers are set for an answer that comes, and this doesn't look which ones still stand."""
+        responder = None if self._responder is None else self._responder.next_timer()
+        earliest = self._register.agenda.earliest
+        return earliest if responder is None or earliest < responder else responder
 
     def next_timer(self) -> float | None:
         """When to call :meth:`handle_timer`, monotonic seconds; None for never. Poll for datagrams first."""

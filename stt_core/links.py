@@ -71,6 +71,11 @@ class Links:
             self.owners[path] = key
             self._of.setdefault(key, []).append(path)
 
+    def hand_over(self, path: Path, key: SessionKey) -> None:
+        """From here on this one is ``key``'s, whosever it was: the handshake on it was for that session."""
+        self._disown(path)
+        self.claim(path, key)
+
     def block(self, path: Path) -> None:
         """The writer of this one is full; of any UDP path: the socket they all share."""
         if path.reliable:
@@ -100,6 +105,9 @@ class Links:
         self.blocked.discard(path)
         self.trusted.discard(path)
         self._speaking.discard(path)
+        return self._disown(path)
+
+    def _disown(self, path: Path) -> SessionKey:
         key = self.owners.pop(path, NOBODY)
         paths = self._of.get(key)
         if paths is not None:

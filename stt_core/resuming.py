@@ -333,7 +333,7 @@ class Resuming:
         path, cid = attempt.first_path, attempt.local_cid
         register.routes.sessions[cid] = earlier
         if path.reliable:
-            self._context.links.claim(path, earlier.key)
+            self._context.links.hand_over(path, earlier.key)
         register.live.add(earlier.key)
         earlier.adopt(result, path, attempt.key, now)
         if attempt.role is Role.RESPONDER:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 
 from stt_backends.adapter.broadcast import Delivery, Outcome
+from stt_backends.adapter.fetching import DroppedProvider, FetchProgress
 from stt_core.affinity import ContentAffinityPool, PoolStatistics, affinity_hash
 from stt_core.dht import DHTNode
 from stt_core.errors import (
@@ -14,6 +15,7 @@ from stt_core.errors import (
     ConnectError,
     ConnectionRefusedError,
     ConnectionTimeoutError,
+    ContentUnavailableError,
     ErrorCode,
     MessageTooLargeError,
     PeerBusyError,
@@ -26,6 +28,8 @@ from stt_core.errors import (
 )
 from stt_core.state import SessionState
 from stt_core.types import RateLimits
+from stt_trio.content import ContentDistribution, Fetching
+from stt_trio.continuity import CryptoSessionContinuity
 from stt_trio.datagrams import DatagramChannel
 from stt_trio.dht import KademliaDHT
 from stt_trio.errors import SessionClosedError, StreamClosedError, StreamResetError
@@ -43,10 +47,16 @@ __all__ = [
     "ConnectionRefusedError",
     "ConnectionTimeoutError",
     "ContentAffinityPool",
+    "ContentDistribution",
+    "ContentUnavailableError",
+    "CryptoSessionContinuity",
     "DHTNode",
     "DatagramChannel",
     "Delivery",
+    "DroppedProvider",
     "ErrorCode",
+    "FetchProgress",
+    "Fetching",
     "KademliaDHT",
     "Listener",
     "MessageStream",

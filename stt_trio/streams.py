@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from stt_backends.adapter.stream import BaseByteStream, BaseMessageStream, BaseStream, as_bytes, as_message
+from stt_core.errors import STTError
 from stt_trio.errors import ERRORS, Guard
 
 if TYPE_CHECKING:
@@ -53,9 +54,16 @@ class _Stream(BaseStream):
                 return
             raise self._not_in_time(len(data), timeout)
         with self._sending:
-            await trio.lowlevel.checkpoint()
+            await trio.lowlevel.checkpoint_if_cancelled()
             since = self._news.wakes
-            rest = self._offer(data)
+            try:
+                rest = self._offer(data)
+            except STTError:  # who tries again and again must not keep all others from their turn
+                await trio.lowlevel.checkpoint()
+                raise
+            if rest is None:
+                # Others' turn comes after what is said has left, or is about to: the peer can answer meanwhile.
+                await trio.lowlevel.cancel_shielded_checkpoint()
             while rest is not None:
                 await self._news.park(since)
                 since = self._news.wakes

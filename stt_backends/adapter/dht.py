@@ -9,6 +9,7 @@ import os
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from stt_backends.adapter.lodging import Lodging
@@ -16,6 +17,7 @@ from stt_backends.adapter.node import BaseNode
 from stt_backends.adapter.parking import ParkingLot
 from stt_backends.adapter.pump import Pump
 from stt_backends.dht_driver import DhtDriver
+from stt_backends.dht_table import load_table, save_table
 from stt_backends.pyca import PycaCrypto
 from stt_backends.udp import UdpSocket
 from stt_core.config import check_bytes
@@ -52,8 +54,9 @@ class BaseKademliaDHT(ABC):
     ``node_id`` is what the provider records of this node say it is called, up to 64 bytes: the ``node_id`` of the
     :class:`STTNode` that serves the content. Where it is None, that is the DHT's own id of 32 bytes. ``bootstrap`` are
     addresses of nodes to begin with, ``(host, port)``. ``node_seed``, 16 bytes or more, makes the id the same each
-    time; it is random otherwise. ``saved_table`` is what :meth:`saved_table` gave before a restart. Other settings are
-    those of :class:`~stt_core.dht.DHTConfig`, and in its units.
+    time; it is random otherwise, or the node's. ``saved_table`` is what :meth:`saved_table` gave before
+    a restart; ``table_path`` names a file instead, which is read at the start and written at the stop. Other settings
+    are those of :class:`~stt_core.dht.DHTConfig`, and in its units.
 
     Content is announced with the port of this node, so ``port`` should be what the :class:`STTNode` listens on, or
     ``announced_port`` say what that is.
@@ -73,12 +76,17 @@ class BaseKademliaDHT(ABC):
         node_seed: bytes | None = None,
         announced_port: int | None = None,
         saved_table: bytes | None = None,
+        table_path: str | os.PathLike[str] | None = None,
         **settings: Any,
     ) -> None:
         if node_id is not None:
             check_bytes("node_id", node_id, 1, 64)
         if node_seed is not None:
             check_bytes("node_seed", node_seed, 16, 1024, secret=True)
+        if saved_table is not None and table_path is not None:
+            raise ConfigurationError("saved_table and table_path are two ways to give the same: take one")
+        if unknown := settings.keys() & {"carrier", "shares_socket", "name"}:
+            raise TypeError(f"{unknown.pop()} is said by node=, private= and node_id=")
         if node is None and private:
             raise ConfigurationError("private mode needs node=, whose sessions the messages travel in")
         if node is not None and (port, bind_address) != (DEFAULT_PORT, ANYWHERE):
@@ -94,6 +102,7 @@ class BaseKademliaDHT(ABC):
         self._node_seed = node_seed
         self._announced_port = announced_port
         self._saved = saved_table
+        self._table_path = None if table_path is None else Path(table_path)
         self._settings = settings
         DHTConfig(port=announced_port or port or 1, **settings)  # wrong settings are told of here, not at start()
         self._driver: DhtDriver | Lodging | None = None
@@ -172,11 +181,13 @@ class BaseKademliaDHT(ABC):
         if self._driver is not None:
             raise StateError("this node was started already; make a new one")
         self._over = self.make_parking_lot()
+        if self._table_path is not None:
+            self._saved = load_table(self._table_path)
         if self._node is not None:
             endpoint = self._node.endpoint
             self._name = self._name or endpoint.config.node_id
             dht = self._make_core(self._node.port, self._node_seed or endpoint.config.node_seed)
-            self._driver = self._pump = Lodging(self._node, dht, self._on_event, lambda: self._end(None))
+            self._driver = self._pump = Lodging(self._node, dht, self, self._on_event, lambda: self._end(None))
             return
         sock = UdpSocket(self._bind_address, self._port)
         try:
@@ -253,7 +264,10 @@ class BaseKademliaDHT(ABC):
     def _end(self, crash: Exception | None) -> None:
         self._crash = crash
         self._stopping = self._stopped = True
-        self._started().close()
+        driver = self._started()
+        if self._table_path is not None and len(driver.dht.table):
+            save_table(self._table_path, driver.dht.saved_table())
+        driver.close()
         for waiting in self._waiting.values():
             waiting.news.wake_all()
         if self._over is not None:

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 class Lodger(Protocol):
     """What lives on a node besides its sessions."""
 
+    owner: object
+    """What the application knows of it."""
+
     def handle_event(self, event: AnyEvent, now: float) -> None:
         """The endpoint told this."""
         ...
@@ -29,22 +32,53 @@ class Lodger(Protocol):
         ...
 
 
+class House:
+    """A node, as what takes in a lodger."""
+
+    _lodger: Lodger | None = None
+
+    @property
+    def dht(self) -> Any:
+        """The ``KademliaDHT`` that was started with this as its ``node``; None where there is none."""
+        return None if self._lodger is None else self._lodger.owner
+
+    def take_in(self, lodger: Lodger | None) -> None:
+        """Tell ``lodger`` of all that is no news of a stream, until the node stops; None: no longer."""
+        self._lodger = lodger
+        self.wake_pump()
+
+    def _evict(self) -> None:
+        lodger, self._lodger = self._lodger, None
+        if lodger is not None:
+            lodger.end()
+
+    def wake_pump(self) -> None:
+        """Let the node look again at what it waits for."""
+        raise AssertionError("a node overrides this")
+
+
 class Lodging:
     """``dht`` on a node that was started. It has what a driver and its pump have, for :class:`BaseKademliaDHT`.
 
-    ``on_end`` is called once, when either of them stops.
+    ``owner`` is what the node shows as its ``dht``, ``on_end`` is called once, when either of them stops.
 
     :raises ConfigurationError: where the node has no UDP socket; StateError where it has a DHT, or is stopped.
     """
 
     def __init__(
-        self, node: BaseNode[Any], dht: Dht, on_event: Callable[[DHTEvent], None], on_end: Callable[[], None]
+        self,
+        node: BaseNode[Any],
+        dht: Dht,
+        owner: object,
+        on_event: Callable[[DHTEvent], None],
+        on_end: Callable[[], None],
     ) -> None:
         if node.stopping:
             raise StateError("the node is stopped")
         if isinstance(node.socket, AbsentSocket):
             raise ConfigurationError("node listens by WebSocket alone: a DHT needs transport='udp' or 'both'")
         self.dht = dht
+        self.owner = owner
         self.clock = node.clock
         self.address = node.address
         self._node = node

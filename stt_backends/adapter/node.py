@@ -22,7 +22,7 @@ from stt_backends.adapter.callbacks import BaseCallbacks, ClosedCallback
 from stt_backends.adapter.connecting import Connecting, Destination, destination_of, pick
 from stt_backends.adapter.dialing import Dialer
 from stt_backends.adapter.errors import ErrorFamily
-from stt_backends.adapter.lodging import Lodger
+from stt_backends.adapter.lodging import House
 from stt_backends.adapter.moving import Moving
 from stt_backends.adapter.parking import ParkingLot
 from stt_backends.adapter.pump import Pump
@@ -69,7 +69,7 @@ CALLBACK_PATIENCE = 1.0
 SessionT = TypeVar("SessionT", bound=BaseSession[Any, Any])
 
 
-class BaseNode(ABC, Generic[SessionT]):
+class BaseNode(House, ABC, Generic[SessionT]):
     """A node that connects to others and is connected to, by UDP, WebSocket, or both.
 
     ``transport`` says where it listens: ``"udp"``, ``"websocket"`` or ``"both"``, at the same port number. Any node can
@@ -151,7 +151,6 @@ class BaseNode(ABC, Generic[SessionT]):
         self._news: ParkingLot | None = None
         """Of sessions that arrive and of the end; there from the start on."""
         self._callbacks = self._make_callbacks()
-        self._lodger: Lodger | None = None
 
     def __repr__(self) -> str:
         where = f"{self.bind_address}:{self._socket.address[1]}" if self._socket else "not started"
@@ -238,16 +237,6 @@ class BaseNode(ABC, Generic[SessionT]):
             self._dialer.fail_all()
             self._wake()
 
-    def take_in(self, lodger: Lodger | None) -> None:
-        """Tell ``lodger`` of all that is no news of a stream, until the node stops; None: no longer."""
-        self._lodger = lodger
-        self.wake_pump()
-
-    def _evict(self) -> None:
-        lodger, self._lodger = self._lodger, None
-        if lodger is not None:
-            lodger.end()
-
     def _raise_crash(self) -> None:
         """Tell what the node failed of to whoever stops it, once."""
         if self._crash is not None:
@@ -261,8 +250,13 @@ class BaseNode(ABC, Generic[SessionT]):
     def kick(self) -> None:
         """Let what a command has queued leave: at once, or with what follows at its heels."""
         driver = self._driver
-        if self._pump is not None and driver is not None and driver.has_work and not driver.join():
+        if self._pump is not None and driver is not None and driver.endpoint.has_work and not driver.join():
             self._pump.submit()
+
+    def push(self) -> None:
+        """Nothing follows at once: let what is held back leave as soon as everybody had a turn."""
+        if self._driver is not None:
+            self._driver.push()
 
     def wake_pump(self) -> None:
         """Let it look again at what it waits for."""

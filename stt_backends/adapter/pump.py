@@ -43,6 +43,11 @@ class Drivable(Protocol):
         """When a turn is due whatever the socket does; None for never."""
         ...
 
+    @property
+    def quiet_until(self) -> float:
+        """No timer is due before, and :meth:`next_timer` may be later; infinite where there is none."""
+        ...
+
     def turn(self) -> bool:
         """Read, act on timers, deliver events, send; True as :meth:`submit`."""
         ...
@@ -213,8 +218,10 @@ class TaskPump:
 
     def _plan(self) -> None:
         """A deadline that comes too early costs one look; moving it at each packet would cost one each."""
+        if self._driver.quiet_until >= self._due or self._scope is None:
+            return
         due = self._driver.next_timer()
-        if due is not None and due < self._due and self._scope is not None:
+        if due is not None and due < self._due:
             self._due = due
             self._scope.deadline = self._current_time() + max(0.0, due - self._driver.clock())
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar
 
 from stt_backends.adapter.broadcast import Outbox
@@ -16,6 +17,7 @@ from stt_core.events import (
     DatagramsReadable,
     Event,
     SessionClosed,
+    SessionDetached,
     StreamAcknowledged,
     StreamFinished,
     StreamOpened,
@@ -59,6 +61,7 @@ class BaseSession(Generic[MessageT, ByteT]):
         self._streams: dict[int, MessageT | ByteT] = {}
         self._incoming: list[MessageT | ByteT] = []  # an empty deque is 800 bytes for each session
         self._news: ParkingLot = node.make_parking_lot()
+        self._end_callbacks: list[Callable[[Any], None]] | None = None
         self._moving: Moving | None = None
         self._end: ParkingLot | None = None  # few wait for it, and those not for every piece of news
 
@@ -230,6 +233,22 @@ class BaseSession(Generic[MessageT, ByteT]):
 
     # --- the end
 
+    def add_end_callback(self, callback: Callable[[Any], None]) -> None:
+        """Call ``callback(session)`` when the session is over, or detached. It must not raise."""
+        if self._end_callbacks is None:
+            self._end_callbacks = []
+        self._end_callbacks.append(callback)
+
+    def remove_end_callback(self, callback: Callable[[Any], None]) -> None:
+        """Don't, after all. Does nothing where it isn't to be called."""
+        if self._end_callbacks is not None and callback in self._end_callbacks:
+            self._end_callbacks.remove(callback)
+
+    def _tell_end(self) -> None:
+        callbacks, self._end_callbacks = self._end_callbacks, None
+        for callback in callbacks or ():
+            callback(self)
+
     @property
     def _over(self) -> bool:
         return self.core.error is not None or self.core.state is SessionState.CLOSED
@@ -280,7 +299,11 @@ class BaseSession(Generic[MessageT, ByteT]):
                 known.refresh()
             else:
                 self._incoming.append(self._add(event.stream_id, event.mode, event.purpose, event.priority))
+        elif isinstance(event, SessionDetached):
+            self._tell_end()
+            return
         elif isinstance(event, SessionClosed):
+            self._tell_end()
             if self._end is not None:
                 self._end.wake_all()
             for stream in self._streams.values():

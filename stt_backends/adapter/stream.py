@@ -46,6 +46,7 @@ class BaseStream:
         self._acknowledged = 0
         self._core = session.core
         self._kick = session.node.kick
+        self._push = session.node.push
         self._readable = True  # perhaps: only a look that finds nothing knows
         self._quiet = -1  # how often there was news when there was nothing to read; as often means: still nothing
         self._news: ParkingLot = session.node.make_parking_lot()
@@ -62,13 +63,19 @@ class BaseStream:
 
     def handle_event(self, event: Event) -> None:
         """Note what the core reports about this stream, and wake those who wait for it."""
-        if isinstance(event, StreamAcknowledged):
-            self._acknowledged = max(self._acknowledged, event.offset)
-        elif isinstance(event, StreamReadable):
+        if event.__class__ is StreamReadable:  # most are
             self._readable = True
+        elif isinstance(event, StreamAcknowledged):
+            self._acknowledged = max(self._acknowledged, event.offset)
         elif isinstance(event, StreamStopped):
             self._stopped_by = event.code
+            self._on_writable()
+        elif isinstance(event, StreamWritable):
+            self._on_writable()
         self._news.wake_all()
+
+    def _on_writable(self) -> None:
+        """There is room to send, or never will be."""
 
     @property
     def news(self) -> ParkingLot:
@@ -96,7 +103,8 @@ class BaseStream:
 
     def _read(self, max_bytes: int) -> bytes | None:
         """What there is now, None for nothing; the end and a reset are told as often as they are asked for."""
-        self._check_open()
+        if self._closed:
+            self._check_open()
         if self._broken_by is not None:
             raise self.errors.stream_reset(
                 f"stream {self.stream_id} was reset with code {self._broken_by}", code=self._broken_by
@@ -240,10 +248,8 @@ class BaseMessageStream(BaseStream):
             self._outbox = Outbox(self)
         return self._outbox
 
-    def handle_event(self, event: Event) -> None:
-        """Note what the core reports about this stream, and wake those who wait for it."""
-        super().handle_event(event)
-        if self._outbox is not None and isinstance(event, StreamWritable | StreamStopped):
+    def _on_writable(self) -> None:
+        if self._outbox is not None:
             self._outbox.handle_writable()
 
     def try_send(self, message: bytes) -> bool:

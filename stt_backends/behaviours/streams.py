@@ -170,6 +170,44 @@ async def a_cancelled_receive_loses_nothing(stack: Stack, make: MakePair) -> Non
         assert await theirs.receive() == b"kept"
 
 
+async def a_cancelled_send_sends_nothing(stack: Stack, make: MakePair) -> None:
+    """Where there was room, too: what was cancelled before it began does not begin."""
+    async with make() as (ours, theirs):
+        with stack.cancel_scope() as scope:
+            scope.cancel()
+            await ours.send(b"not this")
+        assert scope.cancelled_caught
+        await ours.send(b"but this")
+        assert await theirs.receive() == b"but this"
+
+
+async def who_never_waits_lets_others_have_their_turn(stack: Stack, make: MakePair) -> None:
+    """Whether there is always room for what it sends, or it is always told the same."""
+    turns = 0
+
+    async def count_turns() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await stack.checkpoint()
+
+    async with make() as (ours, theirs), stack.open_group() as group:
+        group.start_soon(count_turns)
+        before = turns
+        for _ in range(500):
+            await ours.send(b"piece")
+        assert turns >= before + 3, "500 pieces were sent without a pause"
+        await ours.aclose()
+        await _receive_all(stack, theirs)
+        for forbidden, stream in ((stack.closed, ours), (stack.end, theirs)):
+            before = turns
+            for _ in range(500):
+                with Expect(forbidden):
+                    await (stream.send(b"late") if stream is ours else stream.receive())
+            assert turns >= before + 3, f"{forbidden.__name__} was raised 500 times without a pause"
+        group.cancel_scope.cancel()
+
+
 async def a_reader_that_stops_stops_the_sender(stack: Stack, make: MakePair) -> None:
     """Memory is bounded: a sender waits for its reader, and goes on when that does."""
     sent = 0
@@ -239,6 +277,8 @@ OF_BOTH: Final[tuple[Behaviour[MakePair], ...]] = (
     a_peer_that_reads_no_more_breaks_sending,
     a_second_reader_is_turned_away,
     a_cancelled_receive_loses_nothing,
+    a_cancelled_send_sends_nothing,
+    who_never_waits_lets_others_have_their_turn,
     a_reader_that_stops_stops_the_sender,
 )
 MESSAGE_STREAMS: Final = (*OF_BOTH, a_message_is_received_as_it_was_sent)

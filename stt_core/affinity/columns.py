@@ -16,6 +16,7 @@ from typing import Final
 PREFIX_BITS: Final = 32
 BITS: Final = 64
 _PLACES: Final = tuple(1 << place for place in reversed(range(BITS)))
+_PREFIX_PLACES: Final = _PLACES[:PREFIX_BITS]
 
 
 class Columns:
@@ -49,6 +50,8 @@ class Columns:
 
     def nearest_xor(self, target: int, among: int) -> int:
         """The slot whose point has the least XOR with ``target``, of those in the set ``among``, which isn't empty."""
+        if not among & (among - 1):
+            return among.bit_length() - 1
         for place, column in zip(_PLACES, self._columns, strict=True):
             near = among & column if target & place else among & ~column
             if near:
@@ -60,8 +63,8 @@ class Columns:
     def nearest_hamming(self, target: int, among: int) -> int:
         """The slot that differs from ``target`` in the fewest of the first 32 bits; by XOR where several do."""
         everyone = self.everyone
-        columns = zip(_PLACES[:PREFIX_BITS], self._columns, strict=False)
-        planes = [column ^ everyone if target & place else column for place, column in columns]
+        places = zip(_PREFIX_PLACES, self._columns, strict=False)
+        planes = [column ^ everyone if target & place else column for place, column in places]
         for digit in reversed(_count(planes)):
             fewer = among & ~digit
             if fewer:
@@ -75,22 +78,28 @@ class Columns:
 
 
 def _count(planes: list[int]) -> list[int]:
-    """How many of ``planes`` have each bit set: the binary digits of all these numbers, lowest digit first."""
-    digits = []
-    while planes:
-        carries = []
-        while len(planes) > 2:
-            threes = iter(planes)
-            sums = planes[len(planes) - len(planes) % 3 :]
-            for a, b, c in zip(threes, threes, threes, strict=False):
-                either = a ^ b
-                sums.append(either ^ c)
-                carries.append(a & b | either & c)
-            planes = sums
-        if len(planes) == 2:
-            a, b = planes
-            planes = [a ^ b]
-            carries.append(a & b)
-        digits.append(planes[0])
-        planes = carries
-    return digits
+    """How many of the 32 ``planes`` have each bit set: the binary digits of all these numbers, lowest digit first.
+
+    Eight planes are added at a time, written out: by a loop for each it takes twice as long.
+    """
+    ones = twos = fours = eights = sixteens = all_of_them = 0
+    for start in range(0, PREFIX_BITS, 8):
+        a, b, c, d, e, f, g, h = planes[start : start + 8]
+        either, one = ones ^ a, ones & a
+        ones, two_1 = either ^ b, one | either & b
+        either, one = ones ^ c, ones & c
+        ones, two_2 = either ^ d, one | either & d
+        either, one = ones ^ e, ones & e
+        ones, two_3 = either ^ f, one | either & f
+        either, one = ones ^ g, ones & g
+        ones, two_4 = either ^ h, one | either & h
+        either, two = twos ^ two_1, twos & two_1
+        twos, four_1 = either ^ two_2, two | either & two_2
+        either, two = twos ^ two_3, twos & two_3
+        twos, four_2 = either ^ two_4, two | either & two_4
+        either, four = fours ^ four_1, fours & four_1
+        fours, eight = either ^ four_2, four | either & four_2
+        eights, sixteen = eights ^ eight, eights & eight
+        sixteens, carry = sixteens ^ sixteen, sixteens & sixteen
+        all_of_them |= carry
+    return [ones, twos, fours, eights, sixteens, all_of_them]

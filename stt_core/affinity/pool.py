@@ -19,10 +19,10 @@ Rule: no clock. Everything here is counted in look-ups.
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
-from itertools import chain, compress
-from typing import Final, Generic, Literal, Protocol, TypeVar, get_args
+from itertools import chain
+from typing import Any, Final, Generic, Literal, Protocol, TypeVar, get_args, runtime_checkable
 
 from stt_core.affinity.columns import PREFIX_BITS, Columns
 from stt_core.config import check_bytes
@@ -43,8 +43,6 @@ MAX_SESSIONS: Final = 65_536
 
 _HELD: Final = 1 / (1 - DECAY)  # the weight of a hash that was served for ever
 _SIGNS: Final = tuple(tuple(1.0 if byte >> bit & 1 else -1.0 for bit in reversed(range(8))) for byte in range(256))
-_PLACES: Final = tuple(1 << place for place in reversed(range(PREFIX_BITS)))
-_IS_SET: Final = (0.0).__lt__
 _TAIL_BITS: Final = 32
 _TAIL: Final = 2**_TAIL_BITS - 1
 
@@ -65,6 +63,19 @@ class PooledSession(Protocol):
     @property
     def peer_identity_key(self) -> bytes | None:
         """The peer's proven key, where it has one: then this says whose session it is."""
+        ...
+
+
+@runtime_checkable
+class TellsItsEnd(Protocol):
+    """A session that says when it is over or detached; the adapters' do. Of any other, look-ups find out."""
+
+    def add_end_callback(self, callback: Callable[[Any], None]) -> None:
+        """Call ``callback(session)`` then."""
+        ...
+
+    def remove_end_callback(self, callback: Callable[[Any], None]) -> None:
+        """Don't, after all."""
         ...
 
 
@@ -94,7 +105,7 @@ class PoolStatistics:
     evicted: int
     """Sessions that made room for another."""
     departed: int
-    """Sessions that were found closed."""
+    """Sessions that closed."""
 
 
 S = TypeVar("S", bound=PooledSession)
@@ -115,8 +126,15 @@ class _Member(Generic[S]):
 
     def drawn_to(self, target: int) -> int:
         """The point this one becomes by serving ``target``."""
-        self.weights = [weight * DECAY + sign for weight, sign in zip(self.weights, _signs(target), strict=True)]
-        return sum(compress(_PLACES, map(_IS_SET, self.weights))) << _TAIL_BITS | self.point & _TAIL
+        weights = self.weights = [w * DECAY + sign for w, sign in zip(self.weights, _signs(target), strict=True)]
+        point = self.point
+        differing = (point ^ target) >> _TAIL_BITS
+        while differing:  # what agrees has only been confirmed
+            bit = differing & -differing
+            differing ^= bit
+            if (weights[PREFIX_BITS - bit.bit_length()] > 0) is bool(target >> _TAIL_BITS & bit):
+                point ^= bit << _TAIL_BITS
+        return point
 
 
 class ContentAffinityPool(Generic[S]):
@@ -159,7 +177,8 @@ class ContentAffinityPool(Generic[S]):
         self._evicted = self._departed = 0
 
     def __len__(self) -> int:
-        """How many sessions are there; those that closed count until they are noticed."""
+        """How many sessions are there. One that closed and doesn't tell (:class:`TellsItsEnd`) counts until it is
+        noticed."""
         return len(self._members)
 
     def __contains__(self, session: object) -> bool:
@@ -181,6 +200,8 @@ class ContentAffinityPool(Generic[S]):
         member = self._members[slot] = _Member(session, slot, point, self._hits)
         self._slots[id(session)] = slot
         self._of_peer[member.peer] = self._of_peer.get(member.peer, 0) | 1 << slot
+        if (teller := _teller(session)) is not None:
+            teller.add_end_callback(self._depart)
         return evicted
 
     def remove(self, session: S) -> bool:
@@ -291,6 +312,9 @@ class ContentAffinityPool(Generic[S]):
 
     # --- leaving
 
+    def _depart(self, session: S) -> None:
+        self._departed += self.remove(session)
+
     def _make_room(self) -> S | None:
         self._drop_closed()
         if len(self._members) < self.max_pool_size:
@@ -306,6 +330,8 @@ class ContentAffinityPool(Generic[S]):
             self._remove(member)
 
     def _remove(self, member: _Member[S]) -> None:
+        if (teller := _teller(member.session)) is not None:
+            teller.remove_end_callback(self._depart)
         del self._members[member.slot]
         del self._slots[id(member.session)]
         self._columns.remove(member.slot, member.point)
@@ -314,6 +340,10 @@ class ContentAffinityPool(Generic[S]):
             self._of_peer[member.peer] = left
         else:
             del self._of_peer[member.peer]
+
+
+def _teller(session: object) -> TellsItsEnd | None:
+    return session if isinstance(session, TellsItsEnd) else None
 
 
 def _point(content_hash: bytes) -> int:

@@ -130,6 +130,11 @@ class MessagePool:
         """Whether there is enough left to let windows grow: that takes credit which idle streams never give back."""
         return 2 * self._total <= self.limit
 
+    @property
+    def engaged(self) -> bool:
+        """Whether any stream holds something, or waits for it: else there is nothing to settle."""
+        return bool(self._total or self.waiting or self._favoured)
+
     def available(self, stream_id: int) -> int:
         """How many bytes above its first window this stream may hold in all."""
         return max(0, self.limit - self._total + self._charges.get(stream_id, 0))
@@ -153,8 +158,6 @@ class MessagePool:
 
         True where something was given back that others wait for.
         """
-        if not (self._total or self.waiting or self._favoured):
-            return False
         before = self._charges.get(stream_id, 0)
         self.waiting.pop(stream_id, None)
         if before:

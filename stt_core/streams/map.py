@@ -462,8 +462,7 @@ class StreamMap:
         receive = stream.receive
         if receive.broken is not None:
             self._fail(stream, receive.broken)
-        self.outgoing.settle_credit(stream)
-        self.outgoing.offer_credit(stream)
+        self.outgoing.give_credit(stream)
         if receive.state is not ReceiveState.OPEN and receive.terminal:
             self._settle(stream)
 

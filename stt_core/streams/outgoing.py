@@ -178,6 +178,14 @@ class Outgoing:
         if self._window.consumed >= self._window.due_at:
             self.want(MAX_DATA)
 
+    def give_credit(self, stream: Stream) -> None:
+        """The stream was read: settle what it holds, and tell the peer of new limits."""
+        receive, session = stream.receive, self._window
+        if self._pool.engaged or receive.discarding or receive.error is not None:
+            self.settle_credit(stream)
+        if receive.window.consumed >= receive.window.due_at or session.consumed >= session.due_at:
+            self.offer_credit(stream)
+
     def offer_streams(self) -> None:
         """Tell the peer of new limits where it has used half of what it had."""
         if self._ids.due:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -99,6 +101,24 @@ async def test_a_saved_table_is_the_way_back_and_a_node_seed_the_same_id() -> No
             assert again.statistics()["contacts"] == 4
 
 
+async def test_a_table_in_a_file_is_the_way_back(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "contacts"
+    async with town(3) as nodes:
+        async with make_dht(table_path=path, bootstrap=[(HERE, nodes[0].port)]):
+            assert not path.exists()
+        assert os.listdir(tmp_path) == ["contacts"]
+        async with make_dht(table_path=path) as again:
+            assert again.statistics()["contacts"] == 3
+        path.write_bytes(b"something else")
+        async with make_dht(table_path=path) as lost:
+            assert lost.statistics()["contacts"] == 0
+        assert path.read_bytes() == b"something else", "who found nobody has nothing to save"
+        assert "are of no use" in caplog.text
+        async with make_dht(table_path=tmp_path / "nowhere" / "contacts", bootstrap=[(HERE, nodes[0].port)]):
+            pass
+        assert "can't be saved" in caplog.text
+
+
 async def test_stopping_ends_what_waits() -> None:
     async with make_dht() as silent_friend:
         address = (HERE, silent_friend.port)
@@ -142,6 +162,10 @@ async def test_what_is_wrong_is_told_of() -> None:
         make_dht(bytes(65))
     with pytest.raises(ConfigurationError, match="alpha is 0"):
         make_dht(alpha=0)
+    with pytest.raises(ConfigurationError, match="take one"):
+        make_dht(saved_table=b"", table_path="contacts")
+    with pytest.raises(TypeError, match="carrier is said by"):
+        make_dht(carrier="session")
     with pytest.raises(StateError, match="not started"):
         make_dht().dht_id  # noqa: B018 - the property raises
     async with make_dht() as dht:

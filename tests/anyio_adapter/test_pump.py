@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import cast
@@ -51,6 +52,10 @@ class FakeDriver(Driver):
 
     def next_timer(self) -> float | None:
         return self.due
+
+    @property
+    def quiet_until(self) -> float:
+        return math.inf if self.due is None else self.due
 
     def turn(self) -> bool:
         self.turns += 1

@@ -421,4 +421,4 @@ async def test_what_the_read_that_finds_the_end_gives_back_leaves_at_once() -> N
             await until_quiet(here, there)
             with pytest.raises(anyio.EndOfStream):
                 await theirs.receive()
-            assert not driver.has_work or driver.join(), "it has left, or will without another call"
+            assert not driver.endpoint.has_work or driver.join(), "it has left, or will without another call"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import socket
 from collections import deque
 from collections.abc import Iterator
@@ -40,6 +41,10 @@ class FakeEndpoint:
 
     def receive_path_writable(self, path: Path) -> None:
         self.happened.append(f"{path.transport} writable")
+
+    @property
+    def quiet_until(self) -> float:
+        return math.inf if self.due is None else self.due
 
     def next_timer(self) -> float | None:
         return self.due

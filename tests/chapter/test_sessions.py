@@ -50,7 +50,7 @@ async def test_content_affinity_session_pooling(world: World) -> None:
     stt = world.stt
     node = await world.started()
     peer = await world.started(node_id=b"peer")
-    pool = stt.ContentAffinityPool(max_pool_size=100)
+    pool = stt.ContentAffinityPool(dht=node.dht, max_pool_size=100)
     initial_content, related_content = b"chapter one " * 100, b"chapter one " * 101
     session = await node.connect(world.address_of(peer), b"peer")
     pool.add_session(session, stt.affinity_hash(initial_content))

@@ -31,7 +31,7 @@ def refusal(*arguments: str, seed: str | None = SEED) -> str:
     ("arguments", "reason"),
     [
         ((), "required: COMMAND"),
-        (("fetch",), "invalid choice: 'fetch'"),
+        (("get",), "invalid choice: 'get'"),
         (("send",), "required: FILE, HOST:PORT"),
         (("send", "a"), "required: HOST:PORT"),
         (("send", "", NOWHERE), "a path is empty"),

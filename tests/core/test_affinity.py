@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from random import Random
+from typing import Any
 
 import pytest
 
@@ -23,6 +24,24 @@ class FakeSession:
     peer_node_id: bytes = b"peer"
     state: SessionState = SessionState.ESTABLISHED
     peer_identity_key: bytes | None = None
+
+
+class TellingSession(FakeSession):
+    def __init__(self, peer_node_id: bytes) -> None:
+        super().__init__(peer_node_id)
+        self.callbacks: list[Callable[[Any], None]] = []
+
+    def add_end_callback(self, callback: Callable[[Any], None]) -> None:
+        self.callbacks.append(callback)
+
+    def remove_end_callback(self, callback: Callable[[Any], None]) -> None:
+        if callback in self.callbacks:
+            self.callbacks.remove(callback)
+
+    def end(self) -> None:
+        callbacks, self.callbacks = self.callbacks, []
+        for callback in callbacks:
+            callback(self)
 
 
 Pool = ContentAffinityPool[FakeSession]
@@ -115,6 +134,21 @@ def test_closed_sessions_leave_by_themselves() -> None:
     with pytest.raises(PoolMissError):
         pool.get_session_for_content(at(0))
     assert len(pool) == 0
+
+
+def test_a_session_that_tells_its_end_is_gone_at_once_and_is_watched_no_longer_than_it_is_there() -> None:
+    pool = Pool(max_pool_size=2)
+    sessions = [TellingSession(b"peer %d" % number) for number in range(4)]
+    for number, session in enumerate(sessions[:3]):
+        pool.add_session(session, at(number))
+    pool.add_session(sessions[2], at(7))
+    assert [len(session.callbacks) for session in sessions] == [0, 1, 1, 0], "the first made room"
+    sessions[1].end()
+    assert sessions[1] not in pool
+    assert len(pool) == 1
+    assert pool.statistics().departed == 1
+    pool.remove(sessions[2])
+    assert not any(session.callbacks for session in sessions)
 
 
 def test_a_removed_session_is_not_handed_out() -> None:

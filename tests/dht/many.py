@@ -1,4 +1,5 @@
 """``python -m tests.dht.many N``: N processes with a DHT node each, all found through one; prints what came of it.
+With ``private`` after it, they speak inside sessions.
 
 They are forked from one that has everything imported, or half a minute would go into imports. Each announces content of
 its own, and when all have done so each looks for its neighbour's.
@@ -10,24 +11,40 @@ import json
 import os
 import sys
 import traceback
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from hashlib import blake2b
 
 import anyio
 import anyio.to_thread
 
-from stt_anyio import KademliaDHT
+from stt_anyio import KademliaDHT, STTNode
+
+PRIVATE = "private" in sys.argv
 
 
 def content(number: int) -> bytes:
     return blake2b(b"%d" % number, digest_size=32).digest()
 
 
+@asynccontextmanager
+async def joined(name: bytes, friends: list[tuple[str, int]]) -> AsyncIterator[KademliaDHT]:
+    """A DHT node of its own, or on a node of that name."""
+    # Nobody here is dead, so a late answer is a busy machine's: it is worth waiting for.
+    if PRIVATE:
+        async with (
+            STTNode(name, 0, shared_seed=b"the seed of fifty processes", bind_address="127.0.0.1") as node,
+            KademliaDHT(node=node, bootstrap=friends, rpc_timeout=20.0) as dht,
+        ):
+            yield dht
+    else:
+        async with KademliaDHT(name, 0, friends, bind_address="127.0.0.1", rpc_timeout=20.0) as dht:
+            yield dht
+
+
 async def peer(number: int, count: int, friend: int, orders: int, reports: int) -> None:
     """One node: it joins, announces and searches, reports each, and waits for an order before it goes on."""
-    # Nobody here is dead, so a late answer is a busy machine's: it is worth waiting for.
-    friends = [("127.0.0.1", friend)]
-    name = b"peer %d" % number
-    async with KademliaDHT(name, 0, friends, bind_address="127.0.0.1", rpc_timeout=20.0) as dht:
+    async with joined(b"peer %d" % number, [("127.0.0.1", friend)]) as dht:
         os.write(reports, json.dumps({"port": dht.port}).encode() + b"\n")
         await anyio.to_thread.run_sync(os.read, orders, 1)
         os.write(reports, json.dumps({"stored": await dht.announce(content(number))}).encode() + b"\n")
@@ -74,7 +91,7 @@ def main() -> None:
 
 
 async def _friend(tell: int, goodbye: int) -> None:
-    async with KademliaDHT(port=0, bind_address="127.0.0.1") as dht:
+    async with joined(b"friend", []) as dht:
         os.write(tell, b"%d" % dht.port)
         await anyio.to_thread.run_sync(os.read, goodbye, 1)
 
