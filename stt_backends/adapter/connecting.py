@@ -34,7 +34,7 @@ SessionT = TypeVar("SessionT")
 class Destination:
     """Where a ``connect`` goes: ``host`` may be a name. ``numeric`` is what is found of it where it isn't.
 
-    ``url`` is None for UDP. ``tls`` is the context for ``wss``.
+    ``url`` is None for UDP. ``tls`` is the context for ``wss``, ``proxy_tls`` that for an ``https`` proxy.
     """
 
     host: str
@@ -43,6 +43,7 @@ class Destination:
     url: WebSocketUrl | None = None
     proxy: ProxyUrl | None = None
     tls: ssl.SSLContext | None = None
+    proxy_tls: ssl.SSLContext | None = None
 
     @property
     def kind(self) -> int:
@@ -52,14 +53,23 @@ class Destination:
     def targets(self, found: Found) -> list[Target]:
         """What to try, in this order, to open a WebSocket."""
         assert self.url is not None
-        return [Target(self.url, family, address, self.proxy, self.tls) for family, address in interleaved(found)]
+        return [
+            Target(self.url, family, address, self.proxy, self.tls, self.proxy_tls)
+            for family, address in interleaved(found)
+        ]
 
 
-def destination_of(address: object, ssl_context: ssl.SSLContext | None, proxy: str | None) -> Destination:
+def destination_of(
+    address: object,
+    ssl_context: ssl.SSLContext | None,
+    proxy: str | None,
+    proxy_ssl_context: ssl.SSLContext | None = None,
+) -> Destination:
     """What ``address`` means: ``(host, port)`` or ``"host:port"`` for UDP, or a WebSocket's URL.
 
     :param ssl_context: for ``wss``; None is the system's authorities.
     :param proxy: the URL of an HTTP proxy, for either kind of URL.
+    :param proxy_ssl_context: for one whose URL is ``https``; None is the system's authorities.
     :raises ConfigurationError: if it means nothing.
     """
     if not is_url(address):
@@ -77,7 +87,8 @@ def destination_of(address: object, ssl_context: ssl.SSLContext | None, proxy: s
     if is_numeric(host):
         family, raw = resolve_numeric("the address", host, port)
         numeric = [(family, 0, 0, "", raw)]
-    return Destination(host, port, numeric, url, through, tls)
+    proxy_tls = (proxy_ssl_context or default_context()) if through is not None and through.secure else None
+    return Destination(host, port, numeric, url, through, tls, proxy_tls)
 
 
 def address_for(address: tuple[Any, ...] | str, transport: str) -> tuple[Any, ...] | str:

@@ -75,7 +75,9 @@ class BaseNode(House, ABC, Generic[SessionT]):
     ``transport`` says where it listens: ``"udp"``, ``"websocket"`` or ``"both"``, at the same port number. Any node can
     connect to a URL. ``ssl_context`` makes a server of ``wss``, at ``websocket_path``; ``allowed_origins`` are the
     pages that browsers may connect from, such as ``"https://example.org"`` (None: all). ``proxy`` is the URL of an HTTP
-    proxy for connections to URLs, ``http://user:password@host:port``.
+    proxy for connections to URLs, ``http://user:password@host:port``, or ``https``, with ``proxy_ssl_context`` for one
+    that the system's authorities don't know. ``trusted_proxies`` are the reverse proxies whose ``X-Forwarded-For`` is
+    believed, by address or network; limits then count by the addresses it names.
 
     Lead with ``async with STTNode(...) as node``; ``start`` and ``stop`` work outside of one too. Settings not listed
     in the signature's first lines are :class:`~stt_core.config.EndpointConfig`'s and in its units.
@@ -99,6 +101,8 @@ class BaseNode(House, ABC, Generic[SessionT]):
         websocket_path: str = "/",
         allowed_origins: Collection[str] | None = None,
         proxy: str | None = None,
+        proxy_ssl_context: ssl.SSLContext | None = None,
+        trusted_proxies: Collection[str] = (),
         reuse_port: bool = False,
         recv_buffer_size: int | None = None,
         send_buffer_size: int | None = None,
@@ -121,6 +125,8 @@ class BaseNode(House, ABC, Generic[SessionT]):
             websocket_path=websocket_path,
             allowed_origins=allowed_origins,
             proxy=proxy,
+            proxy_ssl_context=proxy_ssl_context,
+            trusted_proxies=trusted_proxies,
             shared_seed=shared_seed,
             tickets=tickets,
             endpoint={
@@ -343,7 +349,10 @@ class BaseNode(House, ABC, Generic[SessionT]):
         :raises ConfigurationError: if it means nothing.
         """
         self._started()
-        return destination_of(address, ssl_context, self._settings.proxy if proxy is None else proxy)
+        settings = self._settings
+        return destination_of(
+            address, ssl_context, settings.proxy if proxy is None else proxy, settings.proxy_ssl_context
+        )
 
     def _begin_connect(
         self,

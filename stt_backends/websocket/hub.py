@@ -14,7 +14,7 @@ from itertools import count
 from typing import Final, Protocol
 
 from stt_backends.udp_address import Address
-from stt_backends.websocket.errors import CloseCode
+from stt_backends.websocket.errors import CloseCode, UpgradeRefused
 from stt_backends.websocket.link import MAX_UNSENT, Link, Scratch, Stage, Target
 from stt_backends.websocket.listener import FIRST_WORD, INTRODUCTION, Listener
 from stt_backends.websocket.upgrade import ServerUpgrade
@@ -166,8 +166,10 @@ class Hub:
                 self._after(source, now)
 
     def _receive(self, link: Link, now: float) -> None:
-        receive, path = self.endpoint.receive_datagram, link.path
-        for datagram in link.receive(now):
+        receive = self.endpoint.receive_datagram
+        found = link.receive(now)
+        path = link.path  # which a request may have changed
+        for datagram in found:
             receive(datagram, path, now)
         if path in self._strangers and self.endpoint.link_state(path) is LinkState.TRUSTED:
             link.deadline = None
@@ -185,7 +187,25 @@ class Hub:
             listener.forget(address[0])
             return
         self._strangers[path] = now + INTRODUCTION
+        link.on_request = self._rename
         self._add(link)
+
+    def _rename(self, link: Link, forwarded_for: list[bytes]) -> None:
+        """It may come by way of a reverse proxy: from here on it is known by whom that speaks for, to the core as well.
+
+        :raises UpgradeRefused: where that one has enough connections already.
+        """
+        before = link.path
+        assert isinstance(before.address, tuple)
+        assert self.listener is not None
+        host, *rest = before.address
+        client = self.listener.rename(host, forwarded_for)
+        if client is None:
+            raise UpgradeRefused(429, "Too Many Requests", "this client has enough connections already")
+        if client != host:
+            link.path = Path("websocket", (client, *rest))
+            self._links[link.path] = self._links.pop(before)
+            self._strangers[link.path] = self._strangers.pop(before)
 
     def _add(self, link: Link) -> None:
         self._links[link.path] = link
