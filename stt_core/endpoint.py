@@ -71,6 +71,7 @@ class Endpoint:
         self.config = config
         self.wall_offset = wall_offset
         self._entropy = entropy
+        self._declared = TransportParameters.of(config)
         self._identity = Identity(config.node_seed, crypto, entropy, kept=config.keep_identity)
         self._resuming = Resuming(self._identity, tickets or MemoryTicketStore(entropy), self._reply)
         self._register = Register(config, entropy, self._resuming.on_over)
@@ -581,7 +582,7 @@ class Endpoint:
         return self._responder
 
     def _parameters(self, cid: bytes, *, dht_only: bool = False) -> TransportParameters:
-        return TransportParameters.of(self.config, self._routes.reset_token(cid), dht_only=dht_only)
+        return self._declared._replace(reset_token=self._routes.reset_token(cid), dht_only=dht_only)
 
     def _reply(self, data: bytes, path: Path) -> None:
         if len(self._replies) < MAX_REPLIES:

@@ -107,13 +107,14 @@ def address_for(address: tuple[Any, ...] | str, transport: str) -> tuple[Any, ..
 class Connecting(Generic[SessionT]):
     """One of ``session`` and ``failure`` is there once ``done``.
 
-    ``keys`` name sessions in the core whose handshake is under way, one for each address that was tried; ``key`` is the
-    one that was made. Before there are any, ``opening`` may be a connection. What is done with all of it is in
+    ``keys`` name sessions in the core whose handshake is under way, and the address each tries; ``key`` is the one
+    that was made. Before there are any, ``opening`` may be a connection. What is done with all of it is in
     :mod:`~stt_backends.adapter.dialing`.
     """
 
     __slots__ = (
         "addresses", "alarm", "begin", "deadline", "driver", "failure", "key", "keys", "news", "opening", "session",
+        "targets",
     )  # fmt: skip
 
     def __init__(
@@ -134,7 +135,9 @@ class Connecting(Generic[SessionT]):
         """Those not tried yet."""
         self.alarm: Alarm | None = None
         """For the next of them."""
-        self.keys: set[SessionKey] = set()
+        self.keys: dict[SessionKey, tuple[Any, ...]] = {}
+        self.targets: list[Target] = []
+        """Where the peer takes WebSocket connections, as far as is known."""
         self.key: SessionKey | None = None
         self.opening: Opening | None = None
         self.session: SessionT | None = None

@@ -6,7 +6,7 @@ one session comes of it: what the others lead to is closed, and nobody hears of 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -27,7 +27,7 @@ from stt_core.errors import (
 from stt_core.types import SessionKey
 
 if TYPE_CHECKING:
-    from stt_backends.adapter.node import BaseNode
+    from stt_backends.adapter.calling import BaseCaller
     from stt_backends.adapter.session import BaseSession
 
 SessionT = TypeVar("SessionT", bound="BaseSession[Any, Any]")
@@ -39,7 +39,7 @@ _ELSEWHERE = (ConnectionRefusedError, ConnectionTimeoutError)
 class Dialer(Generic[SessionT]):
     """All that a node has under way."""
 
-    def __init__(self, node: BaseNode[Any]) -> None:
+    def __init__(self, node: BaseCaller[Any]) -> None:
         self.attempt_delay = ATTEMPT_DELAY
         self._node = node
         self._all: set[Connecting[SessionT]] = set()
@@ -105,8 +105,10 @@ class Dialer(Generic[SessionT]):
                 self._try_next(connecting)
             else:
                 opened = partial(self._on_opened, connecting)
-                targets = destination.targets(found)
-                connecting.opening = Opening(driver, targets, connecting.deadline, opened, self.attempt_delay)
+                connecting.targets = destination.targets(found)
+                connecting.opening = Opening(
+                    driver, connecting.targets, connecting.deadline, opened, self.attempt_delay
+                )
                 connecting.opening.begin()
                 self._node.wake_pump()
         except BaseException:
@@ -153,12 +155,12 @@ class Dialer(Generic[SessionT]):
         except STTError as error:
             self._fail(connecting, error)
 
-    def _begin_handshake(self, connecting: Connecting[SessionT], address: Hashable, transport: str) -> None:
+    def _begin_handshake(self, connecting: Connecting[SessionT], address: tuple[Any, ...], transport: str) -> None:
         now = connecting.driver.clock()
         timeout = max(connecting.deadline - now, 0.001)
         with self._node.errors.translated:
             key = connecting.begin(address, now=now, transport=transport, timeout=timeout)
-        connecting.keys.add(key)
+        connecting.keys[key] = address
         self._by_key[key] = connecting
         self._node.kick()
 
@@ -167,6 +169,7 @@ class Dialer(Generic[SessionT]):
             connecting.fail(link.failure)
         elif not (connecting.done or self._node.stopping):
             connecting.opening = None
+            assert isinstance(link.path.address, tuple)
             try:
                 self._begin_handshake(connecting, link.path.address, "websocket")
             except STTError as error:
@@ -186,9 +189,12 @@ class Dialer(Generic[SessionT]):
         connecting = self._by_key.get(key)
         if connecting is None:
             return
+        targets = connecting.targets or self._node.beside(connecting.keys[key])
+        if targets:
+            session.detour(connecting.driver).targets = targets
         connecting.succeed(session, key)
         connecting.call_off()
-        for other in connecting.keys - {key}:
+        for other in connecting.keys.keys() - {key}:
             self._drop(connecting, other)
 
     def on_failed(self, key: SessionKey, error: STTError) -> None:
@@ -197,7 +203,7 @@ class Dialer(Generic[SessionT]):
         connecting = self._by_key.pop(key, None)
         if connecting is None:
             return
-        connecting.keys.discard(key)
+        connecting.keys.pop(key, None)
         self._fail(connecting, error)
 
     def _fail(self, connecting: Connecting[SessionT], error: STTError) -> None:
@@ -212,11 +218,11 @@ class Dialer(Generic[SessionT]):
                 return
         connecting.call_off()
         connecting.fail(error)
-        for key in set(connecting.keys):
+        for key in list(connecting.keys):
             self._drop(connecting, key)
 
     def _drop(self, connecting: Connecting[SessionT], key: SessionKey) -> None:
-        connecting.keys.discard(key)
+        connecting.keys.pop(key, None)
         self._by_key.pop(key, None)
         self._spare.add(key)
         connecting.driver.endpoint.session(key).close()

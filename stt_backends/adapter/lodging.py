@@ -53,7 +53,7 @@ class House:
             lodger.end()
 
     def wake_pump(self) -> None:
-        """Let the node look again at what it waits for."""
+        """Let a turn be taken soon."""
         raise AssertionError("a node overrides this")
 
 

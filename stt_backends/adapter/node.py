@@ -9,29 +9,26 @@ from __future__ import annotations
 import logging
 import os
 import ssl
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections import deque
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, TypeVar
 
 from stt_backends.absent import AbsentSocket
 from stt_backends.adapter.broadcast import Broadcast, SlowPolicy
 from stt_backends.adapter.building import NodeSettings, build_driver
 from stt_backends.adapter.callbacks import BaseCallbacks, ClosedCallback
-from stt_backends.adapter.connecting import Connecting, Destination, destination_of, pick
+from stt_backends.adapter.calling import BaseCaller
 from stt_backends.adapter.dialing import Dialer
-from stt_backends.adapter.errors import ErrorFamily
 from stt_backends.adapter.lodging import House
-from stt_backends.adapter.moving import Moving
 from stt_backends.adapter.parking import ParkingLot
 from stt_backends.adapter.pump import Pump
-from stt_backends.adapter.racing import Found
 from stt_backends.adapter.session import OF_STREAMS, BaseSession
 from stt_backends.adapter.stream import as_message
 from stt_backends.driver import Driver
 from stt_backends.udp import UdpSocket
-from stt_core.config import MAX_DATAGRAM, check_seconds
+from stt_core.config import MAX_DATAGRAM
 from stt_core.dht.attached import refuse
 from stt_core.endpoint import Endpoint
 from stt_core.errors import (
@@ -55,7 +52,7 @@ from stt_core.events import (
 )
 from stt_core.resumption import TicketStore
 from stt_core.session import Session
-from stt_core.types import Path, RateLimits, SessionKey
+from stt_core.types import RateLimits, SessionKey
 
 logger = logging.getLogger("stt.node")
 
@@ -69,7 +66,7 @@ CALLBACK_PATIENCE = 1.0
 SessionT = TypeVar("SessionT", bound=BaseSession[Any, Any])
 
 
-class BaseNode(House, ABC, Generic[SessionT]):
+class BaseNode(House, BaseCaller[SessionT]):
     """A node that connects to others and is connected to, by UDP, WebSocket, or both.
 
     ``transport`` says where it listens: ``"udp"``, ``"websocket"`` or ``"both"``, at the same port number. Any node can
@@ -84,9 +81,6 @@ class BaseNode(House, ABC, Generic[SessionT]):
 
     :raises ConfigurationError: on ``start`` or entering, naming the setting, its value and what it may be.
     """
-
-    errors: ClassVar[ErrorFamily]
-    """The adapter's."""
 
     def __init__(
         self,
@@ -152,7 +146,7 @@ class BaseNode(House, ABC, Generic[SessionT]):
         self._stopping = self._hurried = self._stopped = False
         self._crash: BaseException | None = None
         self._sessions: dict[SessionKey, SessionT] = {}
-        self._dialer: Dialer[SessionT] = Dialer(self)
+        self._dialer = Dialer(self)
         self._accepted: deque[SessionT] = deque()
         self._news: ParkingLot | None = None
         """Of sessions that arrive and of the end; there from the start on."""
@@ -163,10 +157,6 @@ class BaseNode(House, ABC, Generic[SessionT]):
         return f"<{type(self).__name__} {where}, {len(self._sessions)} sessions>"
 
     # --- what the adapter supplies
-
-    @abstractmethod
-    def make_parking_lot(self) -> ParkingLot:
-        """A new one, of the kind that parks best on the running event loop."""
 
     @abstractmethod
     def _make_callbacks(self) -> BaseCallbacks:
@@ -265,7 +255,7 @@ class BaseNode(House, ABC, Generic[SessionT]):
             self._driver.push()
 
     def wake_pump(self) -> None:
-        """Let it look again at what it waits for."""
+        """See :class:`BaseCaller`."""
         if self._pump is not None:
             self._pump.wake()
 
@@ -340,71 +330,6 @@ class BaseNode(House, ABC, Generic[SessionT]):
     def statistics(self) -> dict[str, int]:
         """Counters by name: datagrams, sessions, refusals, resets."""
         return self.endpoint.statistics()
-
-    # --- connecting
-
-    def destination(self, address: object, ssl_context: ssl.SSLContext | None, proxy: str | None) -> Destination:
-        """What an address given by the application means; what is not said of a proxy, the node's settings say.
-
-        :raises ConfigurationError: if it means nothing.
-        """
-        self._started()
-        settings = self._settings
-        return destination_of(
-            address, ssl_context, settings.proxy if proxy is None else proxy, settings.proxy_ssl_context
-        )
-
-    def _begin_connect(
-        self,
-        destination: Destination,
-        found: Found,
-        peer_node_id: bytes | None,
-        peer_key: bytes | None,
-        timeout: float | None,
-    ) -> Connecting[SessionT]:
-        """Ask for a session with the node at any of the addresses found; the dialer's ``end`` must follow."""
-        driver, _ = self._started()
-        return self._dialer.connect(driver, destination, found, peer_node_id, peer_key, timeout)
-
-    def _begin_resume(
-        self,
-        token: bytes | None,
-        destination: Destination,
-        found: Found,
-        peer_node_id: bytes | None,
-        peer_key: bytes | None,
-        timeout: float | None,
-        *,
-        takeover: bool,
-    ) -> Connecting[SessionT]:
-        """Ask the node at one of the addresses found to go on; the dialer's ``end`` must follow."""
-        driver, _ = self._started()
-        return self._dialer.resume(
-            driver, token, destination, found, peer_node_id, peer_key, timeout, takeover=takeover
-        )
-
-    def begin_move(self, session: SessionT, destination: Destination, found: Found, timeout: float | None) -> Moving:
-        """Let a session go to one of the addresses found; :meth:`Moving.end` must follow.
-
-        :raises STTError: if it can't go anywhere: it is over, or detached.
-        """
-        driver, sock = self._started()
-        seconds = driver.endpoint.config.handshake_timeout if timeout is None else timeout
-        check_seconds("timeout", seconds)
-        moving = Moving(session, driver, destination, seconds)
-        with self.errors.translated:
-            if destination.url is None:
-                moving.go(Path("udp", sock.canonical(pick(destination.host, found, self.bind_address))))
-            else:
-                moving.open(found)
-                self.wake_pump()
-        return moving
-
-    def _connected(self, connecting: Connecting[SessionT]) -> SessionT:
-        """What a ``connect`` that is done returns or raises."""
-        if connecting.session is None:
-            raise self.errors.translate(connecting.failure or SessionClosedError("the node was stopped"))
-        return connecting.session
 
     # --- accepting
 

@@ -100,6 +100,7 @@ async def test_behind_a_trusted_proxy_the_session_has_its_clients_address() -> N
             await raw.until(SessionEstablished)
             await raw.flush()
             session = await node.accept()
+            assert isinstance(session.path.address, tuple)
             assert session.path.address[0] == "203.0.113.9"
 
 
