@@ -85,8 +85,7 @@ async def _send(
 ) -> None:
     """Send the file through ``wire``, and by ``url`` once that is cut; the receiver ends by itself."""
 
-    async def prepare(session: STTSession) -> None:
-        await session.allow_fallback(url)
+    async def watch(session: STTSession) -> None:
         if not quiet:
             tasks.start_soon(_tell_of_the_cut, session, wire)
 
@@ -94,7 +93,8 @@ async def _send(
         tasks.start_soon(receiver.insist_on_success, summary)
         way = [wire.address]
         try:
-            await send_files(seed.encode(), way, [source], PATIENCE, summary, quiet=quiet, prepare=prepare)
+            secret = seed.encode()
+            await send_files(secret, way, [source], PATIENCE, summary, quiet=quiet, prepare=watch, detour=url)
         except (Failure, STTError):
             await anyio.sleep(MOMENT)  # where it is because the other process ended, the task above tells better
             raise

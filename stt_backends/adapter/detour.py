@@ -44,7 +44,7 @@ class Detour:
             return None
         first = self.targets[0]
         found = [(target.family, 0, 0, "", target.address) for target in self.targets]
-        return Destination(first.url.host, first.url.port, found, first.url, first.proxy, first.tls)
+        return Destination(first.url.host, first.url.port, found, first.url, first.proxy, first.tls, first.proxy_tls)
 
     def arm(self) -> None:
         """Have connections asked for from now on: once for each set of keys that a session has."""
