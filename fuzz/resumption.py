@@ -6,10 +6,12 @@ from contextlib import suppress
 from typing import Final
 
 from stt_backends.pyca import PycaCrypto
+from stt_core.durable import DurableSource, MemoryLog
 from stt_core.errors import ConfigurationError, Violation
 from stt_core.frames import ResumeState, parse_frames_untrusted
 from stt_core.handshake.resume import Wish, parse_answer_untrusted, parse_offer_untrusted
 from stt_core.resumption import Claims, TicketKey, TokenContent, open_ticket_untrusted, seal_ticket
+from stt_core.resumption.continuity import ContinuityContent
 from stt_core.streams.resuming import PeerState, encode_states, parse_entries_untrusted
 
 _CRYPTO: Final = PycaCrypto()
@@ -58,3 +60,19 @@ def target_resumption_token(data: bytes) -> None:
     """A token as an application kept it: whole, or told to be damaged."""
     with suppress(ConfigurationError):
         assert TokenContent.of(data).seal() == data
+    with suppress(ConfigurationError):
+        assert ContinuityContent.of(data, b"the seed of a node").seal(b"the seed of a node") == data
+
+
+def target_durable_positions(data: bytes) -> None:
+    """What a peer says it has consumed, in pieces of a size: nothing is freed that wasn't sent."""
+    log = MemoryLog()
+    log.append(bytes(1000))
+    log.release(10)
+    source, size = DurableSource(log), max(1, data[0] if data else 1)
+    sent = 0
+    with suppress(Violation):
+        for at in range(1, len(data), size):
+            source.receive_untrusted(data[at : at + size])
+            sent = max(sent, log.base) + len(source.next_chunk() or b"")
+            assert 10 <= log.base <= max(sent, 10)

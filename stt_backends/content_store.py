@@ -12,7 +12,7 @@ import os
 import sqlite3
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,16 +20,14 @@ from typing import Final
 
 from stt_core.content.manifest import MAX_SIZE, Manifest
 from stt_core.content.tree import HASH_SIZE, LEAF, PIECE, PIECE_LEAVES, TreeBuilder, hash_leaf, leaf_count, leaves_in
-from stt_core.errors import ConfigurationError, STTError
+from stt_core.errors import ConfigurationError, StateError, StoreError
 
 SCHEMA: Final = 1
 """What ``PRAGMA user_version`` says of an index this version understands."""
 MOST_LEAVES: Final = 64
 """Pieces whose leaf hashes are kept at hand, 8 KiB each."""
-
-
-class StoreError(STTError, OSError):
-    """The store can't do what it was asked for; the message tells why."""
+MOST_OPEN: Final = 32
+"""Files kept open though nobody reads or writes them at the moment."""
 
 
 class StoreFullError(StoreError):
@@ -68,9 +66,11 @@ class ContentStore:
         self._lock = threading.RLock()
         self._in_use: dict[bytes, int] = {}
         self._leaves: OrderedDict[tuple[bytes, int], tuple[bytes, ...]] = OrderedDict()
+        self._open: OrderedDict[bytes, _Handle] = OrderedDict()
+        self._removed: list[bytes] = []
         try:
             self._data.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._index = _open_index(self.directory / "index.sqlite3")
+            self._index: sqlite3.Connection | None = _open_index(self.directory / "index.sqlite3")
         except (OSError, sqlite3.Error) as error:
             raise StoreError(f"can't use {self.directory} as a store: {error}") from error
         self._remove_strays()
@@ -78,19 +78,32 @@ class ContentStore:
     def close(self) -> None:
         """Let go of the directory."""
         with self._lock:
-            self._index.close()
+            self._let_go(0)
+            if self._index is not None:
+                self._index.close()
+                self._index = None
+
+    @property
+    def _database(self) -> sqlite3.Connection:
+        """The index.
+
+        :raises StateError: once the store was closed, perhaps by another thread.
+        """
+        if self._index is None:
+            raise StateError(f"the store {self.directory} was closed")
+        return self._index
 
     # --- what is here
 
     def contents(self) -> list[bytes]:
         """The names of all contents of which anything is here."""
         with self._lock:
-            return [row[0] for row in self._index.execute("SELECT content_id FROM contents ORDER BY used")]
+            return [row[0] for row in self._database.execute("SELECT content_id FROM contents ORDER BY used")]
 
     def find(self, content_id: bytes) -> StoredContent | None:
         """What is here of a content, or None."""
         with self._lock:
-            row = self._index.execute(
+            row = self._database.execute(
                 "SELECT size, pieces, have, pinned FROM contents WHERE content_id = ?", (content_id,)
             ).fetchone()
         if row is None:
@@ -103,7 +116,7 @@ class ContentStore:
     def used_bytes(self) -> int:
         """The sizes of all contents here, as if they were whole."""
         with self._lock:
-            return int(self._index.execute("SELECT coalesce(sum(size), 0) FROM contents").fetchone()[0])
+            return int(self._database.execute("SELECT coalesce(sum(size), 0) FROM contents").fetchone()[0])
 
     def read(self, content_id: bytes, offset: int, length: int) -> bytes:
         """So many bytes of a content, fewer at its end; of pieces that aren't here, anything.
@@ -111,8 +124,8 @@ class ContentStore:
         :raises StoreError: if there is nothing of it here, or the disk fails.
         """
         try:
-            with self._path(content_id).open("rb") as file:
-                return os.pread(file.fileno(), length, offset)
+            with self._file(content_id) as descriptor:
+                return os.pread(descriptor, length, offset)
         except OSError as error:
             raise StoreError(f"can't read content {content_id.hex()}: {error.strerror or error}") from error
 
@@ -180,22 +193,29 @@ class ContentStore:
         :raises StoreError: if the disk fails.
         """
         try:
-            with self._path(content_id).open("r+b") as file:
+            with self._file(content_id) as descriptor:
                 written = 0
                 while written < len(data):
-                    written += os.pwrite(file.fileno(), data[written:], offset + written)
+                    written += os.pwrite(descriptor, data[written:], offset + written)
         except OSError as error:
             raise StoreError(f"can't write content {content_id.hex()}: {error.strerror or error}") from error
 
-    def complete_piece(self, content_id: bytes, piece: int) -> None:
-        """All bytes of a piece were written: from now on it is here, also after a crash."""
-        with self._path(content_id).open("r+b") as file:
-            os.fdatasync(file.fileno())
-        with self._lock, self._index:
-            (have,) = self._index.execute("SELECT have FROM contents WHERE content_id = ?", (content_id,)).fetchone()
+    def complete_pieces(self, content_id: bytes, pieces: Iterable[int]) -> None:
+        """All bytes of these were written: from now on they are here, also after a crash.
+
+        :raises StoreError: if the disk fails.
+        """
+        try:
+            with self._file(content_id) as descriptor:
+                os.fdatasync(descriptor)
+        except OSError as error:
+            raise StoreError(f"can't write content {content_id.hex()}: {error.strerror or error}") from error
+        with self._lock, self._database:
+            (have,) = self._database.execute("SELECT have FROM contents WHERE content_id = ?", (content_id,)).fetchone()
             changed = bytearray(have)
-            changed[piece] = 1
-            self._index.execute("UPDATE contents SET have = ? WHERE content_id = ?", (bytes(changed), content_id))
+            for piece in pieces:
+                changed[piece] = 1
+            self._database.execute("UPDATE contents SET have = ? WHERE content_id = ?", (bytes(changed), content_id))
 
     def importing(self) -> Import:
         """A content from this machine: write it all, then commit."""
@@ -210,13 +230,14 @@ class ContentStore:
             found = self.find(manifest.content_id)
             if found is None:
                 self._make_room(manifest.size)
+            self._forget_file(manifest.content_id)
             path.replace(self._path(manifest.content_id))
             have = b"\1" * len(manifest.pieces)
             if found is None:
                 self._insert(manifest, have)
                 return
-            with self._index:
-                self._index.execute("UPDATE contents SET have = ? WHERE content_id = ?", (have, manifest.content_id))
+            with self._database:
+                self._database.execute("UPDATE contents SET have = ? WHERE content_id = ?", (have, manifest.content_id))
 
     # --- what stays
 
@@ -225,8 +246,8 @@ class ContentStore:
 
         :raises StoreError: if there is nothing of it here.
         """
-        with self._lock, self._index:
-            changed = self._index.execute(
+        with self._lock, self._database:
+            changed = self._database.execute(
                 "UPDATE contents SET pinned = ? WHERE content_id = ?", (int(pinned), content_id)
             ).rowcount
         if not changed:
@@ -235,18 +256,26 @@ class ContentStore:
     def remove(self, content_id: bytes) -> None:
         """Forget a content and delete its bytes; nothing where it isn't here."""
         with self._lock:
-            with self._index:
-                self._index.execute("DELETE FROM contents WHERE content_id = ?", (content_id,))
+            with self._database:
+                self._database.execute("DELETE FROM contents WHERE content_id = ?", (content_id,))
+            self._removed.append(content_id)
+            self._forget_file(content_id)
             self._path(content_id).unlink(missing_ok=True)
             for key in [key for key in self._leaves if key[0] == content_id]:
                 del self._leaves[key]
+
+    def take_removed(self) -> list[bytes]:
+        """The names of the contents that were removed since the last time this was asked."""
+        with self._lock:
+            removed, self._removed = self._removed, []
+        return removed
 
     def _make_room(self, size: int) -> None:
         if self.size_limit is None:
             return
         if size > self.size_limit:
             raise StoreFullError(f"a content of {size} bytes, and the store takes {self.size_limit} in all")
-        evictable = self._index.execute("SELECT content_id, size FROM contents WHERE NOT pinned ORDER BY used")
+        evictable = self._database.execute("SELECT content_id, size FROM contents WHERE NOT pinned ORDER BY used")
         room = self.size_limit - self.used_bytes
         for content_id, freed in evictable.fetchall():
             if room >= size:
@@ -258,16 +287,16 @@ class ContentStore:
             raise StoreFullError(f"{size} bytes don't fit: what is pinned or in use leaves {max(room, 0)}")
 
     def _insert(self, manifest: Manifest, have: bytes) -> None:
-        with self._index:
-            self._index.execute(
+        with self._database:
+            self._database.execute(
                 "INSERT INTO contents (content_id, size, pieces, have, pinned, used) "
                 "VALUES (?, ?, ?, ?, 0, (SELECT coalesce(max(used), 0) + 1 FROM contents))",
                 (manifest.content_id, manifest.size, manifest.hashes, have),
             )
 
     def _touch(self, content_id: bytes) -> None:
-        with self._index:
-            self._index.execute(
+        with self._database:
+            self._database.execute(
                 "UPDATE contents SET used = (SELECT max(used) + 1 FROM contents) WHERE content_id = ?", (content_id,)
             )
 
@@ -284,12 +313,58 @@ class ContentStore:
     def _path(self, content_id: bytes) -> Path:
         return self._data / content_id.hex()
 
+    # --- files that are open
+
+    @contextmanager
+    def _file(self, content_id: bytes) -> Iterator[int]:
+        """The descriptor of a content's file, not closed while this is entered."""
+        with self._lock:
+            handle = self._open.get(content_id)
+            if handle is None:
+                handle = self._open[content_id] = _Handle(os.open(self._path(content_id), os.O_RDWR | os.O_CLOEXEC))
+            self._open.move_to_end(content_id)
+            handle.users += 1
+            self._let_go(MOST_OPEN)
+        try:
+            yield handle.descriptor
+        finally:
+            with self._lock:
+                handle.users -= 1
+                if handle.forgotten and not handle.users:
+                    os.close(handle.descriptor)
+
+    def _let_go(self, most: int) -> None:
+        """Close files that nobody uses, the one used longest ago first, until so many are open."""
+        unused = [content_id for content_id, handle in self._open.items() if not handle.users]
+        for content_id in unused[: max(0, len(self._open) - most)]:
+            self._forget_file(content_id)
+
+    def _forget_file(self, content_id: bytes) -> None:
+        """Close a file, as soon as nobody uses it."""
+        handle = self._open.pop(content_id, None)
+        if handle is None:
+            return
+        handle.forgotten = True
+        if not handle.users:
+            os.close(handle.descriptor)
+
+
+class _Handle:
+    """A file that is open, and how many are at it."""
+
+    __slots__ = ("descriptor", "forgotten", "users")
+
+    def __init__(self, descriptor: int) -> None:
+        self.descriptor = descriptor
+        self.users = 0
+        self.forgotten = False
+
 
 class Import:
     """A content on its way into a store: :meth:`write` its bytes in order, then :meth:`commit`."""
 
     def __init__(self, store: ContentStore, path: Path) -> None:
-        self._store = store
+        self.store = store
         self._path = path
         self._builder = TreeBuilder()
         self._file = path.open("xb")
@@ -305,7 +380,7 @@ class Import:
         try:
             self._file.write(data)
         except OSError as error:
-            raise StoreError(f"can't write to {self._store.directory}: {error.strerror or error}") from error
+            raise StoreError(f"can't write to {self.store.directory}: {error.strerror or error}") from error
 
     def commit(self) -> Manifest:
         """That was all: the content is in the store, and this is its manifest.
@@ -317,12 +392,12 @@ class Import:
             self._file.flush()
             os.fdatasync(self._file.fileno())
             self._file.close()
-            self._store.adopt(manifest, self._path)
+            self.store.adopt(manifest, self._path)
         except OSError as error:
             self.abandon()
             if isinstance(error, StoreError):
                 raise
-            raise StoreError(f"can't write to {self._store.directory}: {error.strerror or error}") from error
+            raise StoreError(f"can't write to {self.store.directory}: {error.strerror or error}") from error
         return manifest
 
     def abandon(self) -> None:

@@ -217,7 +217,8 @@ class Commands:
 
     def allow_fallback(self, now: float, home: Path | None = None) -> None:
         """This side can open connections to the peer: where UDP falls silent, or the connection in use is gone,
-        ``LinkWanted`` asks for one. From there the session comes back as soon as UDP answers again.
+        ``LinkWanted`` asks for one. From there the session comes back as soon as UDP answers again; from one that
+        :meth:`migrate` took it to it doesn't.
 
         ``home`` is where the peer listens on UDP, for a session that began over a connection.
         """

@@ -58,7 +58,7 @@ class ConfigurationError(STTError, ValueError):
 
 
 class StoreError(STTError, OSError):
-    """Where ticket keys, spent tickets or pinned identities are kept can't be read or written, or isn't what it was."""
+    """Where tickets or contents are kept can't be read or written, isn't what it was, or lacks what was asked of it."""
 
 
 class StateError(STTError, RuntimeError):
@@ -133,6 +133,10 @@ class SendTimeoutError(STTError, TimeoutError):
 
 class MessageTooLargeError(STTError, ValueError):
     """A message is longer than ``max_message``, or a DATAGRAM longer than the path carries."""
+
+
+class ContentUnavailableError(STTError, LookupError):
+    """Nobody brought any of a content for so long, or nobody who has it was found; the message tells what was tried."""
 
 
 class PoolMissError(STTError, LookupError):

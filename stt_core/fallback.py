@@ -22,12 +22,16 @@ LONGEST_WAIT: Final = 60.0
 
 
 class Fallback:
-    """One session's. ``home`` is the path over UDP to come back to, where there is one."""
+    """One session's. ``home`` is the path over UDP to come back to, where there is one.
 
-    __slots__ = ("_back_at", "_wait", "due_at", "home", "state")
+    From ``detour`` the session comes back; where the application itself told it to go over a connection, it stays.
+    """
+
+    __slots__ = ("_back_at", "_wait", "detour", "due_at", "home", "state")
 
     def __init__(self, active: Path, home: Path | None, now: float) -> None:
         self.home = home
+        self.detour = active
         self.state = FallbackState.DIRECT
         self.due_at = inf
         """When to ask for a connection, or UDP, again."""
@@ -39,7 +43,7 @@ class Fallback:
         """Traffic goes over ``path`` now."""
         if path.reliable:
             self._advance(FallbackTrigger.DETOUR)
-            self.due_at = now + self._wait
+            self.due_at = now + self._wait if self.home is not None and path == self.detour else inf
         else:
             self.home = path
             if self.state is not FallbackState.DIRECT:

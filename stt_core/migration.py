@@ -279,15 +279,26 @@ class Migration:
 
     def fall_back(self, path: Path, now: float) -> None:
         """The connection that was asked for is open."""
-        if self._fallback is None or self._fallback.state is not FallbackState.SEEKING or self._hears:
+        fallback = self._fallback
+        if (
+            fallback is None
+            or fallback.state is not FallbackState.SEEKING
+            or self._hears
+            or self._is_on_its_way(fallback)
+        ):
             self._events.append(PathReleased(path))
         else:
+            fallback.detour = path
             self.migrate(path, now)
 
     @property
     def _hears(self) -> bool:
         """Whether what is sent on the path in use is acknowledged."""
         return not self.paths.lost and not self._recovery.pto_count
+
+    def _is_on_its_way(self, fallback: Fallback) -> bool:
+        """Whether the application told it where to go: that comes first."""
+        return self.paths.destination not in (None, fallback.home)
 
     def _on_fallback_due(self, fallback: Fallback, now: float) -> None:
         fallback.postpone(now)
@@ -296,7 +307,7 @@ class Migration:
                 fallback.on_heard()
             else:
                 self._events.append(LinkWanted(self._key))
-        if self.paths.active.reliable and fallback.home is not None:
+        if self.paths.active.reliable and fallback.home is not None and not self._is_on_its_way(fallback):
             self.migrate(fallback.home, now)
 
     # --- changes

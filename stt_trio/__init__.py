@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 
 from stt_backends.adapter.broadcast import Delivery, Outcome
+from stt_backends.adapter.durable import durable_name
+from stt_backends.adapter.fetching import DroppedProvider, FetchProgress
 from stt_core.affinity import ContentAffinityPool, PoolStatistics, affinity_hash
 from stt_core.dht import DHTNode
 from stt_core.errors import (
@@ -14,6 +16,7 @@ from stt_core.errors import (
     ConnectError,
     ConnectionRefusedError,
     ConnectionTimeoutError,
+    ContentUnavailableError,
     ErrorCode,
     MessageTooLargeError,
     PeerBusyError,
@@ -26,9 +29,11 @@ from stt_core.errors import (
 )
 from stt_core.state import SessionState
 from stt_core.types import RateLimits
+from stt_trio.content import ContentDistribution, Fetching
 from stt_trio.continuity import CryptoSessionContinuity
 from stt_trio.datagrams import DatagramChannel
 from stt_trio.dht import KademliaDHT
+from stt_trio.durable import DurableReceiver, DurableSender
 from stt_trio.errors import SessionClosedError, StreamClosedError, StreamResetError
 from stt_trio.listeners import Listener
 from stt_trio.node import STTNode
@@ -44,11 +49,18 @@ __all__ = [
     "ConnectionRefusedError",
     "ConnectionTimeoutError",
     "ContentAffinityPool",
+    "ContentDistribution",
+    "ContentUnavailableError",
     "CryptoSessionContinuity",
     "DHTNode",
     "DatagramChannel",
     "Delivery",
+    "DroppedProvider",
+    "DurableReceiver",
+    "DurableSender",
     "ErrorCode",
+    "FetchProgress",
+    "Fetching",
     "KademliaDHT",
     "Listener",
     "MessageStream",
@@ -70,6 +82,7 @@ __all__ = [
     "StreamResetError",
     "VersionError",
     "affinity_hash",
+    "durable_name",
 ]
 
 logging.getLogger("stt").addHandler(logging.NullHandler())

@@ -109,6 +109,20 @@ class STTSession(BaseSession[MessageStream, ByteStream], trio.abc.AsyncResource)
             self._end_migrate(moving)
         self._migrated(moving)
 
+    async def allow_fallback(
+        self, url: str, *, ssl_context: ssl.SSLContext | None = None, proxy: str | None = None
+    ) -> None:
+        """Where UDP falls silent, go on over a WebSocket at ``url`` until it answers again; and where a connection
+        breaks, open another there.
+
+        A node with ``transport="both"`` does so by itself, at its peer's same port number; and a session that connected
+        to a URL, or migrated to one, at that URL.
+
+        :raises ConfigurationError: if it is no ``ws://`` or ``wss://`` URL. ``ConnectError``: its host is unknown.
+        """
+        destination = self.node.destination(url, ssl_context, proxy)
+        self.node.allow_fallback(self, destination, await self.node.resolve(destination))
+
     # --- the end
 
     async def wait_closed(self) -> None:

@@ -11,6 +11,7 @@ from typing import Final
 import trio
 import trio.testing
 
+from stt_backends.behaviours.contents import CONTENTS, MakeDistribution
 from stt_backends.behaviours.moves import MOVES
 from stt_backends.behaviours.nodes import NODES, MakeNode
 from stt_backends.behaviours.resuming import RESUMING
@@ -18,8 +19,9 @@ from stt_backends.behaviours.stack import Stack, check
 from stt_backends.behaviours.streams import BYTE_STREAMS, MESSAGE_STREAMS, CheckedStream, MakePair
 
 __all__ = [
-    "BYTE_STREAMS", "MESSAGE_STREAMS", "MOVES", "NODES", "RESUMING", "STACK", "CheckedStream", "MakeNode", "MakePair",
-    "check_byte_streams", "check_message_streams", "check_nodes",
+    "BYTE_STREAMS", "CONTENTS", "MESSAGE_STREAMS", "MOVES", "NODES", "RESUMING", "STACK", "CheckedStream",
+    "MakeDistribution", "MakeNode", "MakePair", "check_byte_streams", "check_contents", "check_message_streams",
+    "check_nodes",
 ]  # fmt: skip
 
 STACK: Final = Stack(
@@ -49,3 +51,8 @@ async def check_byte_streams(make: MakePair) -> None:
 async def check_nodes(make: MakeNode) -> None:
     """Check nodes; ``async with make(**settings) as node`` starts one at a free port of 127.0.0.1."""
     await check(STACK, (*NODES, *MOVES, *RESUMING), make)
+
+
+async def check_contents(make: MakeDistribution) -> None:
+    """Check distributions; ``async with make(**settings) as content`` gives one whose node is served by it."""
+    await check(STACK, CONTENTS, make)

@@ -22,7 +22,7 @@ ROOMS = [
     *("paths", "keepalive", "resumption", "closing", "datagrams", "budget", "acks", "control", "outbound"),
     *("fallback", "migration", "channel", "statistics", "links", "context", "commands", "life", "session", "agenda"),
     *("routes", "register", "resuming", "guest", "endpoint"),
-    *("affinity", "dht", "content", "forwarding"),
+    *("affinity", "dht", "content", "forwarding", "durable"),
 ]
 """The rooms of the core, lowest first. A room imports only rooms that stand before it."""
 

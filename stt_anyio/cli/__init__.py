@@ -1,4 +1,4 @@
-"""The ``stt`` command: ``send``, ``recv``, ``forward``, ``serve``, ``demo`` and ``dht``.
+"""The ``stt`` command: ``send``, ``recv``, ``publish``, ``fetch``, ``forward``, ``serve``, ``demo`` and ``dht``.
 
 Rule: one line on stderr for each thing that goes wrong, a distinct exit code, the trace only with ``--debug``. Secrets
 come from the environment, a file or a prompt, never from an argument, which everybody on the machine could read.

@@ -10,6 +10,7 @@ from importlib import metadata
 from typing import Any, NoReturn
 
 from stt_anyio.cli.commands import receive, send
+from stt_anyio.cli.content import fetch, publish
 from stt_anyio.cli.demo import demo
 from stt_anyio.cli.dht import ACTIONS, dht
 from stt_anyio.cli.failure import Exit, Failure
@@ -76,6 +77,22 @@ def _seconds(text: str, most: int = 3600) -> float:
     return seconds
 
 
+def _rate(text: str) -> float:
+    number, factor = text, 1
+    if text[-1:].upper() in _FACTORS:
+        number, factor = text[:-1], _FACTORS[text[-1].upper()]
+    try:
+        rate = float(number) * factor
+    except ValueError:
+        rate = 0.0
+    if not 1 <= rate <= 10**12:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of bytes a second, such as 500K or 10M")
+    return rate
+
+
+_FACTORS = {"K": 10**3, "M": 10**6, "G": 10**9}
+
+
 def _day(text: str) -> float:
     return _seconds(text, 86400)
 
@@ -131,6 +148,13 @@ def _parser() -> argparse.ArgumentParser:
         "address", metavar="HOST:PORT", help="of the receiver (an IPv6 address in [brackets]), or its ws:// URL"
     )
     _add_timeout(sender, "receiver")
+    sender.add_argument(
+        "--retry",
+        type=_day,
+        default=0.0,
+        metavar="SECONDS",
+        help="how long to look for a receiver that was lost under way, and go on (default not at all)",
+    )
     sender.set_defaults(run=send)
 
     receiver = commands.add_parser("recv", parents=[common], help="store files that are sent")
@@ -158,7 +182,61 @@ def _parser() -> argparse.ArgumentParser:
         "--bootstrap", action="append", default=[], metavar="HOST:PORT", help="a node to begin with; may be repeated"
     )
     asking.set_defaults(run=dht)
+    _add_content(commands, common)
     return parser
+
+
+def _add_content(commands: Any, common: argparse.ArgumentParser) -> None:
+    """``publish`` and ``fetch``."""
+    publisher = commands.add_parser("publish", parents=[common], help="serve a file to all who fetch it by its id")
+    publisher.add_argument("file", type=_path, metavar="PATH")
+    publisher.add_argument(
+        "--port", type=_port, default=0, help="port to be found and fetched from at (default any free one)"
+    )
+    publisher.add_argument(
+        "--upload-limit",
+        type=_rate,
+        metavar="RATE",
+        help="bytes a second that all who fetch are sent together; 500K and 10M are 500,000 and 10,000,000",
+    )
+    publisher.set_defaults(run=publish)
+
+    fetcher = commands.add_parser("fetch", parents=[common], help="fetch a file by its id from all who have some of it")
+    fetcher.add_argument("content", metavar="ID", help="64 hex digits, as 'stt publish' says")
+    fetcher.add_argument("-o", "--output", type=_path, required=True, metavar="FILE", help="where to store it")
+    fetcher.add_argument(
+        "--timeout",
+        type=_seconds,
+        default=30.0,
+        metavar="SECONDS",
+        help="how long to go on while nobody brings anything (default 30)",
+    )
+    fetcher.set_defaults(run=fetch)
+    for each in (publisher, fetcher):
+        each.add_argument(
+            "--bind", type=_host, default="0.0.0.0", metavar="ADDR", help="address to listen on (default all of IPv4)"
+        )
+        each.add_argument(
+            "--bootstrap",
+            action="append",
+            default=[],
+            metavar="HOST:PORT",
+            help="a node of the DHT to begin with; may be repeated",
+        )
+        each.add_argument(
+            "--private",
+            action="store_true",
+            help="a DHT among those who hold the seed, and nobody else; for all of them, or for none",
+        )
+    publisher.add_argument(
+        "--store", type=_path, metavar="DIR", help="keep the content there (default: a temporary directory)"
+    )
+    fetcher.add_argument(
+        "--store",
+        type=_path,
+        metavar="DIR",
+        help="keep what was fetched there (default: FILE.stt, which is removed when FILE is whole)",
+    )
 
 
 def _add_timeout(parser: argparse.ArgumentParser, who: str) -> None:
@@ -212,6 +290,11 @@ def _add_forwarding(commands: Any, common: argparse.ArgumentParser) -> None:
     )
     forwarding.add_argument(
         "--bind", type=_host, default="127.0.0.1", metavar="ADDR", help="address to listen on (default 127.0.0.1)"
+    )
+    forwarding.add_argument(
+        "--fallback",
+        metavar="URL",
+        help="ws:// or wss:// URL to go on by where UDP doesn't get through (default ws://HOST:PORT/)",
     )
     _add_timeout(forwarding, "other side")
     forwarding.set_defaults(run=forward)

@@ -27,7 +27,7 @@ def dht(arguments: argparse.Namespace, summary: Summary) -> None:
             raise Failure(Exit.USAGE, "--bootstrap goes with find and providers; ping asks HOST:PORT itself")
         friends, target = [arguments.what], b""
     else:
-        friends, target = arguments.bootstrap, _id(arguments.what)
+        friends, target = arguments.bootstrap, parse_id(arguments.what)
         if not friends:
             raise Failure(Exit.USAGE, f"'stt dht {arguments.action}' needs --bootstrap HOST:PORT, a node to begin with")
     addresses = [resolve(*parse_address(friend))[0] for friend in friends]
@@ -35,7 +35,11 @@ def dht(arguments: argparse.Namespace, summary: Summary) -> None:
     signals.run(lambda: _ask(arguments.action, target, addresses, say_line, summary))
 
 
-def _id(text: str) -> bytes:
+def parse_id(text: str) -> bytes:
+    """An id of a node or a content, as hex digits.
+
+    :raises Failure: if it is none.
+    """
     try:
         found = bytes.fromhex(text)
     except ValueError:
@@ -58,11 +62,11 @@ async def _ask(
         if action == "ping":
             # Its neighbours answered too by now: show the one that was asked.
             nodes = [contact.node for contact in node.core.table if contact.node.address in outcomes]
-            summary.details = {"nodes": _as_json(nodes), "seconds": round(seconds, 6)}
+            summary.details = {"nodes": as_json(nodes), "seconds": round(seconds, 6)}
         else:
             search = node.find_node if action == "find" else node.find_providers
             nodes = await search(target)
-            summary.details = {"nodes": _as_json(nodes)}
+            summary.details = {"nodes": as_json(nodes)}
     for each in nodes:
         say_line(f"{_name(each)} {spelled(each.host, each.port)}")
     if not nodes and action == "providers":
@@ -77,5 +81,6 @@ def _name(node: DHTNode) -> str:
     return for_display(text)
 
 
-def _as_json(nodes: Sequence[DHTNode]) -> list[dict[str, Any]]:
+def as_json(nodes: Sequence[DHTNode]) -> list[dict[str, Any]]:
+    """Nodes, for ``--json``."""
     return [{"node_id": node.node_id.hex(), "host": node.host, "port": node.port} for node in nodes]

@@ -12,6 +12,7 @@ from stt_core.errors import (
     ConfigurationError,
     ErrorCode,
     SessionClosedError,
+    StoreError,
     StreamError,
     STTError,
 )
@@ -74,6 +75,7 @@ _KINDS: tuple[tuple[type[Exception], Exit, str], ...] = (
     (ConfigurationError, Exit.USAGE, "{}"),
     (SessionClosedError, Exit.UNREACHABLE, "the session ended: {}"),
     (StreamError, Exit.INTEGRITY, "the other side gave the transfer up: {}"),
+    (StoreError, Exit.INTEGRITY, "{}"),
     (STTError, Exit.UNREACHABLE, "{}"),
 )
 """From the special to the general: the first that fits counts."""

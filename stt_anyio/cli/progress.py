@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from stt_anyio.cli.names import for_display
+from stt_backends.adapter.fetching import FetchProgress, spelled
 
 
 class Progress:
@@ -46,6 +47,28 @@ class Progress:
             yield lambda done: bars.advance(task, done)
         finally:
             bars.remove_task(task)
+
+    @contextmanager
+    def content(self, name: str) -> Iterator[Callable[[FetchProgress], None]]:
+        """A bar for a content, and one for each peer that brings some of it; gives what to tell how far it is."""
+        bars = self._bars
+        tasks: dict[object, Any] = {}
+
+        def show(progress: FetchProgress) -> None:
+            if bars is None or progress.size is None:
+                return
+            rows: list[tuple[object, str, int]] = [(None, for_display(name), progress.done)]
+            rows += [(peer.node, f"  {spelled(peer.node)}", peer.received) for peer in progress.peers]
+            for key, text, done in rows:
+                if key not in tasks:
+                    tasks[key] = bars.add_task(text, total=progress.size)
+                bars.update(tasks[key], completed=done)
+
+        try:
+            yield show
+        finally:
+            for task in tasks.values():
+                bars.remove_task(task)
 
 
 def _bars() -> Any:

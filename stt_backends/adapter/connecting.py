@@ -98,12 +98,14 @@ class Connecting(Generic[SessionT]):
     ``key`` names the session in the core, once its handshake has begun; before that, ``opening`` is the connection.
     """
 
-    __slots__ = ("begin", "failure", "key", "news", "opening", "session")
+    __slots__ = ("begin", "failure", "key", "news", "opening", "session", "targets")
 
     def __init__(self, news: ParkingLot, begin: Callable[..., SessionKey]) -> None:
         self.news = news
         self.begin = begin
         """What begins the handshake, once it is known on which path: the endpoint's ``connect`` or ``resume``."""
+        self.targets: list[Target] = []
+        """Where the peer takes WebSocket connections, as far as is known."""
         self.key: SessionKey | None = None
         self.opening: Opening | None = None
         self.session: SessionT | None = None

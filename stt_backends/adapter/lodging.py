@@ -45,14 +45,15 @@ class House:
     def take_in(self, lodger: Lodger | None) -> None:
         """Tell ``lodger`` of all that is no news of a stream, until the node stops; None: no longer."""
         self._lodger = lodger
-        self._wake_pump()
+        self.wake_pump()
 
     def _evict(self) -> None:
         lodger, self._lodger = self._lodger, None
         if lodger is not None:
             lodger.end()
 
-    def _wake_pump(self) -> None:
+    def wake_pump(self) -> None:
+        """Let a turn be taken soon."""
         raise AssertionError("a node overrides this")
 
 

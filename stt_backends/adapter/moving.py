@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from stt_backends.adapter.connecting import Destination, Found
 from stt_backends.adapter.opening import Opening
 from stt_backends.driver import Driver
-from stt_backends.websocket.link import Link
+from stt_backends.websocket.link import Link, Target
 from stt_core.errors import ConnectError, ConnectionTimeoutError, STTError
 from stt_core.state import SessionState
 from stt_core.types import Path
@@ -38,6 +38,7 @@ class Moving:
         self._driver = driver
         self._destination = destination
         self._opening: Opening | None = None
+        self._targets: list[Target] = []
         self._path: Path | None = None
 
     # --- on the way
@@ -59,13 +60,15 @@ class Moving:
         """Open a connection, and move there."""
         self._core.require_path()
         deadline = self._driver.clock() + self.patience
-        self._opening = Opening(self._driver, self._destination.targets(found), deadline, self._on_opened)
+        self._targets = self._destination.targets(found)
+        self._opening = Opening(self._driver, self._targets, deadline, self._on_opened)
         self._opening.begin()
 
     def _on_opened(self, link: Link) -> None:
         if link.failure is not None:
             self._settle(link.failure)
             return
+        self._session.detour(self._driver)  # before it moves, so that it knows where it came from
         try:
             self.go(link.path)
         except STTError as error:
@@ -82,6 +85,8 @@ class Moving:
         elif self._path is None:
             return
         elif core.path == self._path:
+            if self._path.reliable:
+                self._session.detour(self._driver).targets = self._targets
             self._settle(None)
         elif core.moving_to != self._path:
             self._settle(self._silence())

@@ -9,30 +9,26 @@ from __future__ import annotations
 import logging
 import os
 import ssl
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections import deque
-from collections.abc import Callable, Collection, Hashable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
-from functools import partial
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, TypeVar
 
 from stt_backends.absent import AbsentSocket
 from stt_backends.adapter.broadcast import Broadcast, SlowPolicy
 from stt_backends.adapter.building import NodeSettings, build_driver
 from stt_backends.adapter.callbacks import BaseCallbacks, ClosedCallback
-from stt_backends.adapter.connecting import Connecting, Destination, Found, destination_of, pick
-from stt_backends.adapter.errors import ErrorFamily
+from stt_backends.adapter.calling import BaseCaller
+from stt_backends.adapter.connecting import Connecting
 from stt_backends.adapter.lodging import House
-from stt_backends.adapter.moving import Moving
-from stt_backends.adapter.opening import Opening
 from stt_backends.adapter.parking import ParkingLot
 from stt_backends.adapter.pump import Pump
 from stt_backends.adapter.session import OF_STREAMS, BaseSession
 from stt_backends.adapter.stream import as_message
 from stt_backends.driver import Driver
 from stt_backends.udp import UdpSocket
-from stt_backends.websocket.link import Link, Target
-from stt_core.config import MAX_DATAGRAM, check_seconds
+from stt_core.config import MAX_DATAGRAM
 from stt_core.dht.attached import refuse
 from stt_core.endpoint import Endpoint
 from stt_core.errors import (
@@ -43,7 +39,6 @@ from stt_core.errors import (
     SessionClosedError,
     StateError,
     StreamResetError,
-    STTError,
 )
 from stt_core.events import (
     AnyEvent,
@@ -57,7 +52,7 @@ from stt_core.events import (
 )
 from stt_core.resumption import TicketStore
 from stt_core.session import Session
-from stt_core.types import Path, RateLimits, SessionKey
+from stt_core.types import RateLimits, SessionKey
 
 logger = logging.getLogger("stt.node")
 
@@ -71,7 +66,7 @@ CALLBACK_PATIENCE = 1.0
 SessionT = TypeVar("SessionT", bound=BaseSession[Any, Any])
 
 
-class BaseNode(House, ABC, Generic[SessionT]):
+class BaseNode(House, BaseCaller[SessionT]):
     """A node that connects to others and is connected to, by UDP, WebSocket, or both.
 
     ``transport`` says where it listens: ``"udp"``, ``"websocket"`` or ``"both"``, at the same port number. Any node can
@@ -84,9 +79,6 @@ class BaseNode(House, ABC, Generic[SessionT]):
 
     :raises ConfigurationError: on ``start`` or entering, naming the setting, its value and what it may be.
     """
-
-    errors: ClassVar[ErrorFamily]
-    """The adapter's."""
 
     def __init__(
         self,
@@ -162,10 +154,6 @@ class BaseNode(House, ABC, Generic[SessionT]):
     # --- what the adapter supplies
 
     @abstractmethod
-    def make_parking_lot(self) -> ParkingLot:
-        """A new one, of the kind that parks best on the running event loop."""
-
-    @abstractmethod
     def _make_callbacks(self) -> BaseCallbacks:
         """What runs the application's callbacks."""
 
@@ -209,7 +197,7 @@ class BaseNode(House, ABC, Generic[SessionT]):
             self._stopping = True
             self._evict()
             driver.endpoint.close(ErrorCode.SHUTTING_DOWN, "the node is stopping", linger=STOP_LINGER)
-        self._wake_pump()
+        self.wake_pump()
         self._fail_connecting()
         self._wake()
         return True
@@ -219,7 +207,7 @@ class BaseNode(House, ABC, Generic[SessionT]):
         if self._driver is not None and not self._stopped:
             self._driver.endpoint.close(ErrorCode.SHUTTING_DOWN, "the node is stopping")
             self._hurried = True
-            self._wake_pump()
+            self.wake_pump()
 
     def _end(self, crash: Exception | None) -> None:
         """The pump has ended. Nobody will move datagrams any more: let no one wait for what can't come."""
@@ -261,7 +249,8 @@ class BaseNode(House, ABC, Generic[SessionT]):
         if self._driver is not None:
             self._driver.push()
 
-    def _wake_pump(self) -> None:
+    def wake_pump(self) -> None:
+        """See :class:`BaseCaller`."""
         if self._pump is not None:
             self._pump.wake()
 
@@ -330,141 +319,6 @@ class BaseNode(House, ABC, Generic[SessionT]):
     def statistics(self) -> dict[str, int]:
         """Counters by name: datagrams, sessions, refusals, resets."""
         return self.endpoint.statistics()
-
-    # --- connecting
-
-    def destination(self, address: object, ssl_context: ssl.SSLContext | None, proxy: str | None) -> Destination:
-        """What an address given by the application means; what is not said of a proxy, the node's settings say.
-
-        :raises ConfigurationError: if it means nothing.
-        """
-        self._started()
-        return destination_of(address, ssl_context, self._settings.proxy if proxy is None else proxy)
-
-    def _begin_connect(
-        self,
-        destination: Destination,
-        found: Found,
-        peer_node_id: bytes | None,
-        peer_key: bytes | None,
-        timeout: float | None,
-    ) -> Connecting[SessionT]:
-        """Ask for a session with the node at one of the addresses found; :meth:`_end_connect` must follow."""
-        driver, _ = self._started()
-        begin = partial(driver.endpoint.connect, peer_node_id=peer_node_id, peer_key=peer_key)
-        return self._begin(begin, destination, found, timeout)
-
-    def _begin_resume(
-        self,
-        token: bytes | None,
-        destination: Destination,
-        found: Found,
-        peer_node_id: bytes | None,
-        peer_key: bytes | None,
-        timeout: float | None,
-        *,
-        takeover: bool,
-    ) -> Connecting[SessionT]:
-        """Ask the node at one of the addresses found to go on; :meth:`_end_connect` must follow."""
-        driver, _ = self._started()
-        resume = driver.endpoint.resume
-        begin = partial(resume, token, peer_node_id=peer_node_id, peer_key=peer_key, takeover=takeover)
-        return self._begin(begin, destination, found, timeout)
-
-    def _begin(
-        self, begin: Callable[..., SessionKey], destination: Destination, found: Found, timeout: float | None
-    ) -> Connecting[SessionT]:
-        driver, sock = self._started()
-        address = () if destination.url else sock.canonical(pick(destination.host, found, self.bind_address))
-        if self._stopping:
-            raise StateError("the node is stopped") from self._crash
-        connecting: Connecting[SessionT] = Connecting(self.make_parking_lot(), begin)
-        if destination.url is None:
-            self._begin_handshake(connecting, address, "udp", timeout)
-        else:
-            seconds = driver.endpoint.config.handshake_timeout if timeout is None else timeout
-            check_seconds("timeout", seconds)
-            self._opening.add(connecting)
-            self._open_link(connecting, destination.targets(found), driver.clock() + seconds)
-        return connecting
-
-    def _begin_handshake(
-        self, connecting: Connecting[SessionT], address: Hashable, transport: str, timeout: float | None
-    ) -> None:
-        driver, _ = self._started()
-        now = driver.clock()
-        with self.errors.translated:
-            key = connecting.begin(address, now=now, transport=transport, timeout=timeout)
-        connecting.key = key
-        self._connecting[key] = connecting
-        self.kick()
-
-    def _open_link(self, connecting: Connecting[SessionT], targets: list[Target], deadline: float) -> None:
-        """Open a connection to the first of ``targets`` that answers, then begin the handshake on it."""
-        driver, _ = self._started()
-
-        def on_done(link: Link) -> None:
-            if link.failure is not None:
-                connecting.fail(link.failure)
-            elif not (connecting.done or self._stopping):
-                self._opening.discard(connecting)
-                self._begin_over(connecting, link, deadline - driver.clock())
-
-        connecting.opening = Opening(driver, targets, deadline, on_done)
-        connecting.opening.begin()
-        self._wake_pump()
-
-    def begin_move(self, session: SessionT, destination: Destination, found: Found, timeout: float | None) -> Moving:
-        """Let a session go to one of the addresses found; :meth:`Moving.end` must follow.
-
-        :raises STTError: if it can't go anywhere: it is over, or detached.
-        """
-        driver, sock = self._started()
-        seconds = driver.endpoint.config.handshake_timeout if timeout is None else timeout
-        check_seconds("timeout", seconds)
-        moving = Moving(session, driver, destination, seconds)
-        with self.errors.translated:
-            if destination.url is None:
-                moving.go(Path("udp", sock.canonical(pick(destination.host, found, self.bind_address))))
-            else:
-                moving.open(found)
-                self._wake_pump()
-        return moving
-
-    def _begin_over(self, connecting: Connecting[SessionT], link: Link, timeout: float) -> None:
-        try:
-            self._begin_handshake(connecting, link.path.address, "websocket", max(timeout, 0.001))
-        except STTError as error:
-            connecting.fail(error)
-            self._started()[0].hub.abandon(link)
-
-    def _give_up(self, connecting: Connecting[SessionT]) -> None:
-        """Nobody wants this session any more, whether or not it has been made in the meantime. One that was there
-        before stays."""
-        if connecting.session is not None:
-            if connecting.session.core.key == connecting.key:
-                connecting.session.core.close()
-        elif connecting.failure is None and connecting.key is not None:
-            self.endpoint.session(connecting.key).close()
-        elif connecting.opening is not None:
-            self._opening.discard(connecting)
-            connecting.opening.abandon()
-        self.kick()
-
-    def _end_connect(self, connecting: Connecting[SessionT]) -> None:
-        self._opening.discard(connecting)
-        if connecting.key is not None:
-            del self._connecting[connecting.key]
-
-    def _connected(self, connecting: Connecting[SessionT]) -> SessionT:
-        """What a ``connect`` that is done returns or raises."""
-        if connecting.session is None:
-            raise self.errors.translate(connecting.failure or SessionClosedError("the node was stopped"))
-        return connecting.session
-
-    def _fail_connecting(self) -> None:
-        for connecting in [*self._connecting.values(), *self._opening]:
-            connecting.fail(SessionClosedError("the node was stopped"))
 
     # --- accepting
 
@@ -555,7 +409,7 @@ class BaseNode(House, ABC, Generic[SessionT]):
         elif isinstance(event, SessionResumed):
             logger.info("%r goes on with %s", session, event.path.address)
             if event.attempt is not None and (connecting := self._connecting.get(event.attempt)) is not None:
-                connecting.succeed(session)
+                self._reached(connecting, session)
         if isinstance(event, SessionClosed):
             del self._sessions[event.session_key]
             logger.info("%r closed: %s (%s)", session, event.reason, event.message)
@@ -572,7 +426,7 @@ class BaseNode(House, ABC, Generic[SessionT]):
         if not event.initiated:
             self._arrive(session)
         elif (connecting := self._connecting.get(event.session_key)) is not None:
-            connecting.succeed(session)
+            self._reached(connecting, session)
         self._callbacks.tell_established(session)
 
     def _arrive(self, session: SessionT) -> None:

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar
 
 from stt_backends.adapter.broadcast import Outbox
 from stt_backends.adapter.connecting import Destination, Found
+from stt_backends.adapter.detour import Detour
 from stt_backends.adapter.errors import ErrorFamily
 from stt_backends.adapter.moving import Moving
 from stt_backends.adapter.parking import ParkingLot
 from stt_backends.adapter.stream import BaseByteStream, BaseMessageStream
+from stt_backends.driver import Driver
 from stt_core.errors import CloseReason, ConnectError, ErrorCode, StateError
 from stt_core.events import (
     DatagramsReadable,
@@ -62,6 +64,7 @@ class BaseSession(Generic[MessageT, ByteT]):
         self._news: ParkingLot = node.make_parking_lot()
         self._end_callbacks: list[Callable[[Any], None]] | None = None
         self._moving: Moving | None = None
+        self._detour: Detour | None = None  # only where this side knows how to open connections to the peer
         self._end: ParkingLot | None = None  # few wait for it, and those not for every piece of news
 
     def __repr__(self) -> str:
@@ -272,6 +275,13 @@ class BaseSession(Generic[MessageT, ByteT]):
 
     # --- for the node, the streams and the datagrams
 
+    def detour(self, driver: Driver) -> Detour:
+        """Where connections to the peer can be opened; asked for, they are from now on."""
+        if self._detour is None:
+            self._detour = Detour(self, driver)
+            self._detour.arm()
+        return self._detour
+
     @property
     def news(self) -> ParkingLot:
         """Where to wait for streams, datagrams, room for another stream, and the end."""
@@ -292,6 +302,8 @@ class BaseSession(Generic[MessageT, ByteT]):
             return
         if self._moving is not None:
             self._moving.look()
+        if self._detour is not None:
+            self._detour.on_event(event)
         if isinstance(event, StreamOpened):
             known = self._streams.get(event.stream_id)
             if known is not None:

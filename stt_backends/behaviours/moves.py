@@ -34,7 +34,7 @@ async def _joined(make: MakeNode, over: str = "udp") -> AsyncIterator[tuple[Any,
         yield here, await server.accept()
 
 
-class _Traffic:
+class Traffic:
     """Bytes in one direction, for as long as it takes; both sides keep a hash."""
 
     def __init__(self, stack: Stack, source: Any, sink: Any) -> None:
@@ -48,6 +48,7 @@ class _Traffic:
         self.over = 0
 
     async def send(self) -> None:
+        """One task of it."""
         stream = self._source.open_stream(mode="bytes")
         number = 0
         while not self._stopping:
@@ -59,6 +60,7 @@ class _Traffic:
         self.over += 1
 
     async def receive(self) -> None:
+        """The other."""
         stream = await self._sink.accept_stream()
         while True:
             try:
@@ -85,8 +87,9 @@ class _Traffic:
         assert self._sent.digest() == self._received.digest()
 
 
-def _begin_traffic(stack: Stack, group: Group, here: Any, there: Any) -> tuple[_Traffic, _Traffic]:
-    both = _Traffic(stack, here, there), _Traffic(stack, there, here)
+def begin_traffic(stack: Stack, group: Group, here: Any, there: Any) -> tuple[Traffic, Traffic]:
+    """Both directions at once, as tasks of ``group``; that from ``here`` first."""
+    both = Traffic(stack, here, there), Traffic(stack, there, here)
     for traffic in both:
         group.start_soon(traffic.send)
         group.start_soon(traffic.receive)
@@ -97,7 +100,7 @@ async def a_session_moves_to_a_url_and_back_with_streams_running(stack: Stack, m
     """UDP to WebSocket to UDP: no byte is lost, comes twice or out of order, in either direction."""
     async with _joined(make) as (here, there), stack.open_group() as group:
         address = (HOST, there.node.port)
-        up, down = _begin_traffic(stack, group, here, there)
+        up, down = begin_traffic(stack, group, here, there)
         for target, transport in ((_url(there.node), "websocket"), (address, "udp"), (f"{HOST}:{address[1]}", "udp")):
             await up.go_on()
             await here.migrate(target)
@@ -112,7 +115,7 @@ async def a_session_moves_to_a_url_and_back_with_streams_running(stack: Stack, m
 async def a_session_that_began_over_a_url_moves_to_an_address(stack: Stack, make: MakeNode) -> None:
     """WebSocket to UDP, and on to another connection."""
     async with _joined(make, over="websocket") as (here, there), stack.open_group() as group:
-        up, down = _begin_traffic(stack, group, here, there)
+        up, down = begin_traffic(stack, group, here, there)
         await here.migrate((HOST, there.node.port))
         assert here.path == ("udp", (HOST, there.node.port))
         await up.go_on()
@@ -128,7 +131,7 @@ async def a_session_that_began_over_a_url_moves_to_an_address(stack: Stack, make
 async def _goes_on(stack: Stack, make: MakeNode, failing: Callable[[Any], Any]) -> None:
     """What ``failing(session)`` does leaves a session with running streams where it was."""
     async with _joined(make) as (here, there), stack.open_group() as group:
-        up, down = _begin_traffic(stack, group, here, there)
+        up, down = begin_traffic(stack, group, here, there)
         before = here.path
         await failing(here)
         assert here.path == before
@@ -200,7 +203,7 @@ async def of_two_moves_the_later_counts(stack: Stack, make: MakeNode) -> None:
 async def both_ends_move_at_once(stack: Stack, make: MakeNode) -> None:
     """Each says that its own address has changed, and one goes to another transport."""
     async with _joined(make) as (here, there), stack.open_group() as group:
-        up, down = _begin_traffic(stack, group, here, there)
+        up, down = begin_traffic(stack, group, here, there)
         await up.go_on()
         group.start_soon(there.migrate, there.path.address)
         await here.migrate(_url(there.node))

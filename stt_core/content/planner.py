@@ -225,6 +225,11 @@ class Planner:
             if not supplier.stall(now):
                 self._drop(key, "it fell silent three times", lied=False)
 
+    def excuse(self, now: float) -> None:
+        """Nobody listened until ``now``: silence before that is held against no provider."""
+        for supplier in self._suppliers.values():
+            supplier.heard(now)
+
     # --- what to do
 
     def next_event(self) -> PlannerEvent | None:

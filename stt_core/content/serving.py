@@ -11,7 +11,7 @@ from typing import Final
 
 from stt_core.content.supplier import MOST_BLOCKS
 from stt_core.content.wire import AskBlock, AskLeaves, AskPieces, Cancel, Question, Want, parse_question_untrusted
-from stt_core.errors import protocol_violation
+from stt_core.errors import Violation, protocol_violation
 
 MOST_QUESTIONS: Final = 2 * MOST_BLOCKS + 64
 """Questions that may wait: the blocks and leaf hashes a fetcher of ours asks for ahead, and some room."""
@@ -49,6 +49,14 @@ class Questions:
         if len(self._waiting) >= MOST_QUESTIONS:
             raise protocol_violation(f"more than {MOST_QUESTIONS} questions wait")
         self._waiting.append(question)
+
+    def receive_message(self, message: bytes) -> str | None:
+        """:meth:`receive_untrusted`; where the fetcher breaks the rules, how."""
+        try:
+            self.receive_untrusted(message)
+        except Violation as wrong:
+            return wrong.reason
+        return None
 
     def next(self) -> AskPieces | AskLeaves | AskBlock | None:
         """The next question to answer, or None."""

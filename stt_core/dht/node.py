@@ -70,6 +70,8 @@ MAINTENANCE: Final = 30.0
 AT_ONCE: Final = 8
 """Buckets refreshed, contacts pinged and things published again at one such look."""
 BOOTSTRAP_REPEATS: Final = 2
+HAND_OVER: Final = 0.2
+"""Seconds after which a newcomer to a small network is told what we announce: others may come at once."""
 
 
 class Dht:
@@ -360,7 +362,12 @@ class Dht:
             if self.config.shares_socket:  # what was announced names a port that is ours no longer
                 self._announced = dict.fromkeys(self._announced, now)
             self._events.append(ExternalAddressChanged(self._external))
+        before = len(self.table)
         doubtful = self.table.answered(node, now, self.config.refresh_interval)
+        if before < len(self.table) <= self.config.k and self._announced and self._maintain_at is not None:
+            # So few that each newcomer is among the nearest to everything: it is to hear of what we announced before.
+            self._announced = dict.fromkeys(self._announced, now)
+            self._maintain_at = min(self._maintain_at, now + HAND_OVER)
         if doubtful is not None:
             self._ping(doubtful.node, now)
 

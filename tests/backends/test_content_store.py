@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from stt_backends.content_store import ContentStore, StoreError, StoreFullError
+from stt_backends.content_store import ContentStore, StoreFullError
 from stt_core.content.manifest import Manifest
 from stt_core.content.tree import LEAF, PIECE, TreeBuilder
-from stt_core.errors import ConfigurationError
+from stt_core.errors import ConfigurationError, StoreError
 
 
 def content(size: int, seed: int = 1) -> bytes:
@@ -62,7 +62,7 @@ def test_pieces_come_in_any_order_and_outlive_the_process(tmp_path: Path) -> Non
     store = ContentStore(tmp_path)
     store.begin(manifest)
     store.write(name, 2 * PIECE, data[2 * PIECE :])
-    store.complete_piece(name, 2)
+    store.complete_pieces(name, [2])
     store.write(name, 0, data[:PIECE])  # and the machine stops here
     store.close()
 
@@ -73,7 +73,7 @@ def test_pieces_come_in_any_order_and_outlive_the_process(tmp_path: Path) -> Non
     manifest.check_leaves_untrusted(2, again.leaves(name, 2))
     for piece in (0, 1):
         again.write(name, piece * PIECE, data[piece * PIECE : (piece + 1) * PIECE])
-        again.complete_piece(name, piece)
+        again.complete_pieces(name, [piece])
     found = again.find(name)
     assert found is not None
     assert found.complete
@@ -173,7 +173,7 @@ manifest = Manifest.from_builder(builder)
 store = ContentStore(sys.argv[1])
 store.begin(manifest)
 store.write(manifest.content_id, PIECE, data[PIECE:])
-store.complete_piece(manifest.content_id, 1)
+store.complete_pieces(manifest.content_id, [1])
 store.write(manifest.content_id, 0, data[:100])
 os.kill(os.getpid(), signal.SIGKILL)
 """

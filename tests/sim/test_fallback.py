@@ -201,6 +201,35 @@ def test_udp_that_comes_and_goes_is_trusted_ever_more_slowly() -> None:
     scene.finish(timeout=200.0)
 
 
+def test_a_connection_that_the_application_chose_is_kept_and_udp_is_there_when_it_breaks() -> None:
+    scene = Scene()
+    scene.lab.run_for(2.0)
+    link = Link(scene.lab, scene.client, scene.server, delay=0.03, rate=RATE)
+    core(scene.client, scene.key).migrate(link.client.path, scene.lab.now)
+    scene.client.wake()
+    scene.lab.run_for(2 * LONGEST_WAIT)
+    assert scene.path == link.client.path
+    scene.adapter.able = False
+    link.cut()
+    scene.lab.run_for(1.0)
+    assert scene.path == scene.udp
+    assert scene.alive()
+
+
+def test_where_the_application_sends_it_comes_before_any_way_round() -> None:
+    """The path in use falls silent while the session is told to go elsewhere, which takes long to answer."""
+    scene = Scene(size=3_000_000)
+    scene.lab.run_for(2.0)
+    scene.cable.up = False
+    chosen = Link(scene.lab, scene.client, scene.server, delay=1.4, rate=RATE)
+    core(scene.client, scene.key).migrate(chosen.client.path, scene.lab.now)
+    scene.client.wake()
+    scene.lab.run_until(lambda: scene.path == chosen.client.path, timeout=5.0)
+    assert scene.adapter.asked
+    scene.finish()
+    assert not [event for event in scene.client.all(PathChanged) if event.path != chosen.client.path]
+
+
 def test_who_knows_no_url_never_asks() -> None:
     scene = Scene(size=3_000_000)
     scene.lab.run_for(2.0)

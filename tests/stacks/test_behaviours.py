@@ -28,6 +28,7 @@ class Kind:
 
     stack: Stack
     node: type[Any]
+    distribution: type[Any]
     dht: type[Any]
     run: Callable[[Callable[[], Awaitable[None]]], None]
 
@@ -41,6 +42,14 @@ class Kind:
             ours = here.open_stream(mode=mode)
             yield ours, await (await server.accept()).accept_stream()
 
+    @asynccontextmanager
+    async def make_distribution(self, **settings: Any) -> AsyncIterator[Any]:
+        async with self.make_node() as node, self.stack.open_group() as group:
+            async with self.distribution(node=node, **settings) as content:
+                group.start_soon(node.serve, content.serve)
+                yield content
+            await node.stop()
+
     def check(self, behaviour: Behaviour[Any], subject: Any) -> None:
         async def main() -> None:
             with self.stack.fail_after(LIMIT):
@@ -53,14 +62,16 @@ def through_anyio(backend: str, **options: Any) -> Kind:
     def run(main: Callable[[], Awaitable[None]]) -> None:
         anyio.run(main, backend=backend, backend_options=options)
 
-    return Kind(stt_anyio.testing.STACK, stt_anyio.STTNode, stt_anyio.KademliaDHT, run)
+    return Kind(stt_anyio.testing.STACK, stt_anyio.STTNode, stt_anyio.ContentDistribution, stt_anyio.KademliaDHT, run)
 
 
 KINDS = {
     "asyncio": through_anyio("asyncio"),
     "asyncio+uvloop": through_anyio("asyncio", use_uvloop=True),
     "anyio+trio": through_anyio("trio"),
-    "trio": Kind(stt_trio.testing.STACK, stt_trio.STTNode, stt_trio.KademliaDHT, trio.run),
+    "trio": Kind(
+        stt_trio.testing.STACK, stt_trio.STTNode, stt_trio.ContentDistribution, stt_trio.KademliaDHT, trio.run
+    ),
 }
 
 
@@ -86,6 +97,11 @@ def test_byte_streams(kind: Kind, behaviour: Behaviour[Any]) -> None:
 @pytest.mark.parametrize("behaviour", stt_trio.testing.NODES, ids=named)
 def test_nodes(kind: Kind, behaviour: Behaviour[Any]) -> None:
     kind.check(behaviour, kind.make_node)
+
+
+@pytest.mark.parametrize("behaviour", stt_trio.testing.CONTENTS, ids=named)
+def test_contents(kind: Kind, behaviour: Behaviour[Any]) -> None:
+    kind.check(behaviour, kind.make_distribution)
 
 
 @pytest.mark.parametrize("behaviour", stt_trio.testing.RESUMING, ids=named)
@@ -132,6 +148,7 @@ def test_the_published_checks_run_the_whole_list_and_notice_what_is_wrong() -> N
             await module.check_byte_streams(lambda: kind.make_pair("bytes"))
             await module.check_message_streams(lambda: kind.make_pair("messages"))
             await module.check_nodes(kind.make_node)
+            await module.check_contents(kind.make_distribution)
             with pytest.raises(AssertionError, match="nothing was raised"):
                 await module.BYTE_STREAMS[1](module.STACK, make_deaf)
 

@@ -4,8 +4,9 @@
 
 Rule: it decides per datagram, from the seed and the order of arrival alone, however many datagrams a system call moved.
 It prints ``{"port": N}`` when it is ready, ends when its standard input does (so it can't outlive its test) and then
-prints what it did to how many datagrams. Each client gets a socket of its own towards the target, as behind a NAT; a
-line on standard input replaces these by others, as a NAT does that forgets. ECN codepoints pass.
+prints what it did to how many datagrams. Each client gets a socket of its own towards the target, as behind a NAT. A
+line on standard input says what happens next: ``rebind`` replaces these by others, as a NAT does that forgets;
+``silence`` lets nothing through until ``speak``. ECN codepoints pass.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import json
 import os
 import random
 import select
+import signal
 import subprocess
 import sys
 import time
@@ -41,8 +43,19 @@ QUIET = 0.005
 FARTHEST = 8
 """A reordered datagram is overtaken by one to this many others."""
 ECT_0, CE = 2, 3
-EVENTS = ("received", "sent", "lost", "reordered", "duplicated", "too_large", "marked", "clients", "rebound")
-"""What is counted, all but the last two in datagrams."""
+EVENTS = (
+    "received",
+    "sent",
+    "lost",
+    "reordered",
+    "duplicated",
+    "too_large",
+    "marked",
+    "swallowed",
+    "clients",
+    "rebound",
+)
+"""What is counted, all but the last two in datagrams; ``received`` are those that it wasn't silent to."""
 
 Datagram = tuple[bytes | memoryview, int]
 """One datagram and its ECN codepoint."""
@@ -179,6 +192,7 @@ class Relay:
         self.counts: Counter[str] = Counter(dict.fromkeys(EVENTS, 0))
         self._forth: dict[Address, Link] = {}
         self._back: dict[UdpSocket, Link] = {}
+        self._silent = False
 
     def run(self, until: int) -> None:
         """Relay until the descriptor ``until`` comes to its end."""
@@ -199,15 +213,23 @@ class Relay:
                 for link in links:
                     link.deliver(now)
             if until in ready:
-                if not os.read(until, 4096):
+                said = os.read(until, 4096).decode().split()
+                if not said:
                     return
-                self._rebind()
+                for order in said:
+                    self._obey(order)
                 continue
             for sock in ready:
                 if sock is self._listener:
                     self._from_clients()
                 elif isinstance(sock, UdpSocket):
                     self._from_target(sock)
+
+    def _obey(self, order: str) -> None:
+        if order == "rebind":
+            self._rebind()
+        else:
+            self._silent = order == "silence"
 
     def close(self) -> None:
         for sock in (self._listener, *self._back):
@@ -220,7 +242,7 @@ class Relay:
                 return
             data, size, client, ecn = batch
             link = self._forth.get(client) or self._admit(client)
-            if link is not None:
+            if link is not None and not self._swallow(data, size):
                 link.carry(data, size, ecn)
 
     def _from_target(self, sock: UdpSocket) -> None:
@@ -229,8 +251,13 @@ class Relay:
             if batch is None:
                 return
             data, size, sender, ecn = batch
-            if sender == self._to:
+            if sender == self._to and not self._swallow(data, size):
                 self._back[sock].carry(data, size, ecn)
+
+    def _swallow(self, data: memoryview, size: int) -> bool:
+        if self._silent:
+            self.counts["swallowed"] += -(-len(data) // size)
+        return self._silent
 
     def _rebind(self) -> None:
         """Let every client appear under another port; what is sent to its old one is lost."""
@@ -265,9 +292,9 @@ def _socket(host: str, port: int) -> UdpSocket:
 class RelayProcess:
     """A relay in a process of its own, for the length of a ``with`` block.
 
-    ``address`` is what clients connect to; ``rebind()`` gives all of them another port towards the target; ``stop()``
-    ends the relay and returns its counts, see :data:`EVENTS`. ``climate`` are :class:`Climate`'s fields, ``prefix`` the
-    command that runs it elsewhere.
+    ``address`` is what clients connect to; ``rebind()`` gives all of them another port towards the target;
+    ``silence()`` and ``speak()`` cut and mend it; ``stop()`` ends the relay and returns its counts, see :data:`EVENTS`.
+    ``climate`` are :class:`Climate`'s fields, ``prefix`` the command that runs it elsewhere.
     """
 
     def __init__(
@@ -305,9 +332,28 @@ class RelayProcess:
 
     def rebind(self) -> None:
         """Let all clients appear under other ports from now on."""
+        self._tell("rebind")
+
+    def silence(self) -> None:
+        """Let nothing through."""
+        self._tell("silence")
+
+    def speak(self) -> None:
+        """Let it through again."""
+        self._tell("speak")
+
+    def _tell(self, order: str) -> None:
         assert self._process.stdin is not None
-        self._process.stdin.write("rebind\n")
+        self._process.stdin.write(f"{order}\n")
         self._process.stdin.flush()
+
+    def pause(self) -> None:
+        """Carry nothing, as where there is no network; what comes meanwhile waits in sockets, as far as it fits."""
+        self._process.send_signal(signal.SIGSTOP)
+
+    def unpause(self) -> None:
+        """Go on."""
+        self._process.send_signal(signal.SIGCONT)
 
     def stop(self) -> dict[str, int]:
         """End the relay in good order; what it did, in datagrams."""

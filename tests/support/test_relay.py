@@ -184,6 +184,22 @@ def test_a_client_appears_under_another_port_when_told() -> None:
         assert relay.stop()["rebound"] == 1
 
 
+def test_a_silent_one_lets_nothing_through_until_it_speaks() -> None:
+    with UdpSocket("127.0.0.1") as server, UdpSocket("127.0.0.1") as client, RelayProcess(server.address) as relay:
+        assert client.send(END, 1200, relay.address)
+        receive_until(server, END)
+        relay.silence()
+        while client.send(b"lost", 1200, relay.address) and select.select([server], [], [], 0.05)[0]:
+            assert server.receive() is not None  # the order was still on its way
+        relay.speak()
+        while True:
+            assert client.send(END, 1200, relay.address)
+            if select.select([server], [], [], 0.05)[0]:
+                break
+        assert receive_until(server, END) == [END]
+        assert relay.stop()["swallowed"] > 0
+
+
 def test_a_held_datagram_goes_on_though_nothing_follows() -> None:
     with (
         UdpSocket("127.0.0.1") as server,

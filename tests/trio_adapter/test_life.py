@@ -98,7 +98,7 @@ async def test_a_node_that_fails_wakes_everyone_and_tells_who_stops_it(
             nursery.start_soon(accept)
             await trio.testing.wait_all_tasks_blocked()
             monkeypatch.setattr(Driver, "turn", fail)
-            here.node._wake_pump()
+            here.node.wake_pump()
         monkeypatch.undo()
         assert "the node failed and stops" in caplog.text
         with pytest.raises(ZeroDivisionError, match="the card was pulled"):  # itself, in no group
