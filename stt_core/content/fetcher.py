@@ -226,9 +226,9 @@ class Fetcher:
 
     def handle_timer(self, now: float) -> None:
         """See who has been silent for too long; harmless where nobody has."""
-        for key, provider in list(self._providers.items()):
-            if self._owes(key, provider) and provider.heard + PATIENCE <= now:
-                self._drop(key, f"it said nothing for {PATIENCE:g} s", lied=False)
+        late = [key for key, each in self._providers.items() if self._owes(key, each) and each.heard + PATIENCE <= now]
+        for key in late:
+            self._drop(key, f"it said nothing for {PATIENCE:g} s", lied=False)
         if self._planner is not None:
             self._planner.handle_timer(now)
 
@@ -257,7 +257,9 @@ class Fetcher:
     def next_message(self, now: float) -> tuple[Hashable, bytes] | None:
         """Whom to send what next; None where all have enough to do."""
         if self._outbox:
-            return self._outbox.popleft()
+            key, message = self._outbox.popleft()
+            self._providers[key].heard = now  # its time begins when it is asked
+            return key, message
         found = self._planner.next_question(now) if self._planner is not None else None
         return None if found is None else (found[0], found[1].encode())
 

@@ -1,0 +1,63 @@
+"""A large file is published and fetched in the memory that a small one takes.
+
+``STT_TEST_FLAT_MIB`` is how large the large one is, 40 where it isn't set. Both files are sparse.
+"""
+
+from __future__ import annotations
+
+import os
+import tracemalloc
+from pathlib import Path
+
+import anyio
+from stt_anyio import ContentDistribution, DHTNode, STTNode
+
+MIB = 1 << 20
+SMALL = 12 * MIB
+LARGE = int(os.environ.get("STT_TEST_FLAT_MIB", "40")) * MIB
+WINDOW = MIB
+"""What may be on its way is the session's affair, and bounded by this: here it is not to hide the rest."""
+SLACK = 2 * MIB
+
+
+def sparse(path: Path, size: int) -> Path:
+    with path.open("wb") as file:
+        file.truncate(size)
+    return path
+
+
+async def publish_and_fetch(directory: Path, path: Path) -> int:
+    """The peak of what was allocated meanwhile, in bytes, by both ends."""
+    settings = {"shared_seed": b"a seed of the content's tests", "bind_address": "127.0.0.1", "max_window": WINDOW}
+    async with (
+        STTNode(**settings) as there,
+        STTNode(**settings) as here,
+        ContentDistribution(node=there, store=directory / "there") as provider,
+        ContentDistribution(node=here, store=directory / "here") as fetcher,
+        anyio.create_task_group() as tasks,
+    ):
+        tasks.start_soon(there.serve, provider.serve)
+        tracemalloc.start()
+        try:
+            name = await provider.publish_content(path)
+            whereabouts = DHTNode(there.endpoint.config.node_id, "127.0.0.1", there.port)
+            received = 0
+            async for part in fetcher.fetch(name, providers=[whereabouts]):
+                received += len(part)
+            assert received == path.stat().st_size
+            await fetcher.fetch(name).save(directory / "out")
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+            tasks.cancel_scope.cancel()
+
+
+def test_a_large_file_takes_no_more_memory_than_a_small_one(tmp_path: Path) -> None:
+    peaks = []
+    for name, size in (("small", SMALL), ("large", LARGE)):
+        (tmp_path / name).mkdir()
+        path = sparse(tmp_path / f"{name} file", size)
+        peaks.append(anyio.run(publish_and_fetch, tmp_path / name, path))
+        assert (tmp_path / name / "out").stat().st_size == size
+    small, large = peaks
+    assert large < small + SLACK, f"{small >> 10} KiB for {SMALL >> 20} MiB, {large >> 10} for {LARGE >> 20}"
