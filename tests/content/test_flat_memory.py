@@ -14,6 +14,7 @@ import anyio
 
 from stt_anyio import ContentDistribution, DHTNode, STTNode
 
+SEED = b"a seed of the content's tests"
 MIB = 1 << 20
 SMALL = 12 * MIB
 LARGE = int(os.environ.get("STT_TEST_FLAT_MIB", "40")) * MIB
@@ -52,10 +53,11 @@ async def publish_and_fetch(directory: Path, path: Path, size: int) -> int:
                 received += len(part)
             assert received == size
             await fetcher.fetch(name).save(directory / "out")
-            return tracemalloc.get_traced_memory()[1]
+            _, peak = tracemalloc.get_traced_memory()
         finally:
             tracemalloc.stop()
             tasks.cancel_scope.cancel()
+    return peak
 
 
 def test_a_large_file_takes_no_more_memory_than_a_small_one(tmp_path: Path) -> None:
