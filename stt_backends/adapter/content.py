@@ -238,6 +238,10 @@ class BaseContentDistribution(ABC, Generic[SessionT]):
             waiting.append(fetching)
         return len(waiting) == 1
 
+    def dialing(self, fetching: BaseFetching) -> list[DHTNode]:
+        """Those who are being connected to on behalf of a fetch."""
+        return [node for node, waiting in self._dialing.items() if fetching in waiting]
+
     def _dialed(self, node: DHTNode, content_id: bytes, session: SessionT) -> list[SessionT]:
         """There is a session with a provider; those that are of no use any more by that, to be closed."""
         if self._closed:

@@ -443,7 +443,10 @@ class BaseFetching:
     def _unavailable(self) -> ContentUnavailableError:
         tried = "; ".join(f"{spelled(each.node)}: {each.reason}" for each in self._dropped[-3:])
         what = f"{len(self._sources)} providers are asked" if self._sources else "no provider was found"
-        if not self._sources and self._left:
+        dialing = self._distribution.dialing(self)
+        if not self._sources and dialing:
+            what = f"no answer yet from {', '.join(map(spelled, dialing[:3]))}"
+        elif not self._sources and self._left:
             what = f"none of {len(self._left)} providers could be had: {', '.join(map(spelled, list(self._left)[:3]))}"
         return ContentUnavailableError(
             f"nobody brought any of content {self.content_id.hex()} for {self._timeout:g} s: {what}"
