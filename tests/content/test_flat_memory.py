@@ -1,7 +1,7 @@
 """A large file is published and fetched in memory that is bounded whatever its size.
 
 ``STT_TEST_FLAT_MIB`` is how large it is, 32 where it isn't set (of more than some 1000, with
-``-o faulthandler_timeout=3600``); docs/content.md tells what 10 GiB came to.
+``-o faulthandler_timeout=3600``: pytest ends what takes longer than two minutes).
 """
 
 from __future__ import annotations
