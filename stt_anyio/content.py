@@ -222,7 +222,7 @@ class ContentDistribution(BaseContentDistribution[STTSession]):
             manifest = await self.in_thread(partial(importing.commit, pinned=pinned))
         finally:
             importing.end()
-        self._withdraw_removed()
+        self.withdraw_removed()
         await self.announce(manifest.content_id)
         return manifest.content_id
 
@@ -245,7 +245,7 @@ class ContentDistribution(BaseContentDistribution[STTSession]):
     async def remove(self, content_id: bytes) -> None:
         """Delete a content, and announce it no more."""
         await self.in_thread(self.store.remove, content_id)
-        self._withdraw_removed()
+        self.withdraw_removed()
 
     # --- fetching
 

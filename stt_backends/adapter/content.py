@@ -166,7 +166,7 @@ class BaseContentDistribution(ABC, Generic[SessionT]):
             return Importing(self.store, _opened(Path(content)))
         return Importing(self.store, memoryview(content).cast("B"))
 
-    def _withdraw_removed(self) -> None:
+    def withdraw_removed(self) -> None:
         """Announce no more what had to make room."""
         for content_id in self.store.take_removed():
             if self.dht is not None:

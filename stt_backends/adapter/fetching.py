@@ -232,6 +232,7 @@ class BaseFetching:
     def _plan(self, stored: StoredContent) -> None:
         """The store has room: from here on it is known what to ask for."""
         assert self._core is not None
+        self._distribution.withdraw_removed()
         manifest = stored.manifest
         stop = manifest.size if self._stop is None else min(self._stop, manifest.size)
         self._stop = stop

@@ -194,7 +194,8 @@ async def test_a_fetcher_is_announced_as_a_provider_and_never_asks_itself() -> N
     async with provider() as (content, session):
         there = DHTNode(content.node.endpoint.config.node_id, "127.0.0.1", content.node.port)
         dht = Registry(there, DHTNode(b"here", "127.0.0.1", 1))
-        async with ContentDistribution(dht, b"here", node=session.node) as fetcher:
+        async with ContentDistribution(dht, b"here", node=session.node, size_limit=70) as fetcher:
+            await fetcher.publish_content(bytes(60), pinned=False)  # what is fetched needs its room
             assert [part async for part in fetcher.fetch(NAME)] == [HELLO]
             assert await fetcher.find_providers(NAME) == [there]
         assert dht.announced == [NAME]
