@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from stt_backends.adapter.parking import ParkingLot
 from stt_core.content.fetcher import Fetcher, ManifestKnown
-from stt_core.content.planner import Order, PieceDone, Planner, ProviderDropped, Verified
+from stt_core.content.planner import MOST_PROVIDERS, Order, PieceDone, Planner, ProviderDropped, Verified
 from stt_core.content.tree import PIECE
 from stt_core.dht import DHTNode
 from stt_core.errors import ConfigurationError, ContentUnavailableError, ErrorCode, StateError, STTError
@@ -282,7 +282,8 @@ class BaseFetching:
         """These providers were found just now; those of them, and of those named by the caller, to be asked."""
         self._search_at = self._clock() + self._search_delay
         self._search_delay = min(2 * self._search_delay, LAST_SEARCH)
-        return self.worth_asking([*self._named, *found])
+        room = MOST_PROVIDERS - len(self._sources) - len(self._distribution.dialing(self))
+        return self.worth_asking([*self._named, *found])[: max(0, room)]
 
     def worth_asking(self, nodes: Iterable[DHTNode]) -> list[DHTNode]:
         """Those that are not asked yet, and may be."""
@@ -316,7 +317,10 @@ class BaseFetching:
         self.news.wake_all()
 
     def _leave(self, node: DHTNode, reason: str) -> None:
-        self._left[node] = self._clock() + COOLING
+        now = self._clock()
+        if len(self._left) >= MOST_REMEMBERED:
+            self._left = {other: until for other, until in self._left.items() if until > now}
+        self._left[node] = now + COOLING
         logger.debug("left %s alone: %s", spelled(node), reason)
 
     def _take_new(self) -> list[Source]:
@@ -356,7 +360,8 @@ class BaseFetching:
     def _receive(self, source: Source, message: bytes) -> None:
         """A provider said something."""
         assert self._core is not None
-        self._received[source.node] = self._received.get(source.node, 0) + len(message)
+        if source.node in self._received or len(self._received) < MOST_REMEMBERED:
+            self._received[source.node] = self._received.get(source.node, 0) + len(message)
         self._core.receive_message(source, message, self._clock())
         self.news.wake_all()
 
@@ -433,7 +438,8 @@ class BaseFetching:
             return
         log = logger.warning if event.lied else logger.info
         log("dropped provider %s of %s: %s", spelled(source.node), self.content_id.hex(), event.reason)
-        self._dropped.append(DroppedProvider(source.node, event.reason, event.lied))
+        if len(self._dropped) < MOST_REMEMBERED:
+            self._dropped.append(DroppedProvider(source.node, event.reason, event.lied))
 
     def _next_timer(self) -> float:
         """When to turn again whatever happens."""
@@ -525,6 +531,8 @@ PURPOSE: Final = "stt.content"
 PRIORITY: Final = 5
 IDLE: Final = 2.0
 """Seconds for which what providers send may lie unread, before another fetch needs the room it takes in the session."""
+MOST_REMEMBERED: Final = 1024
+"""Providers of which it is known what they brought, or when they were left: a false DHT may name any number."""
 COOLING: Final = 10.0
 """Seconds before a provider that was left is asked again."""
 

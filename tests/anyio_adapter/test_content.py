@@ -24,6 +24,7 @@ from stt_anyio import (
 )
 from stt_backends.adapter.fetching import PURPOSE
 from stt_backends.content_store import ContentStore
+from stt_core.content.planner import MOST_PROVIDERS
 from stt_core.content.wire import (
     Answer,
     AskBlock,
@@ -199,6 +200,17 @@ async def test_a_fetcher_is_announced_as_a_provider_and_never_asks_itself() -> N
             assert [part async for part in fetcher.fetch(NAME)] == [HELLO]
             assert await fetcher.find_providers(NAME) == [there]
         assert dht.announced == [NAME]
+
+
+async def test_of_a_crowd_of_providers_so_many_are_asked_at_once() -> None:
+    with socket(AF_INET, SOCK_DGRAM) as deaf:
+        deaf.bind(("127.0.0.1", 0))
+        crowd = [DHTNode(bytes((number,)), *deaf.getsockname()) for number in range(200)]
+        async with make_node() as node, ContentDistribution(Registry(*crowd), node=node) as content:
+            fetching = content.fetch(NAME, timeout=0.1)
+            with pytest.raises(ContentUnavailableError):
+                await fetching.wait_complete()
+            assert content.dialing(fetching) == crowd[:MOST_PROVIDERS]
 
 
 async def test_who_can_not_be_reached_is_named() -> None:
