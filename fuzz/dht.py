@@ -1,4 +1,4 @@
-"""Targets: the DHT's messages, its saved table, and a node that is told anything."""
+"""Targets: the DHT's messages, its saved table, a node that is told anything, also inside a session."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from typing import Final
 
 from fuzz.entropy import entropy_of
 from fuzz.reader import Reader
+from fuzz.sealed import Duel
 from stt_backends.pyca import PycaCrypto
+from stt_core.dht.attached import AttachedDht
 from stt_core.dht.config import DHTConfig
 from stt_core.dht.ids import DHTNode
 from stt_core.dht.node import Dht
@@ -23,6 +25,8 @@ from stt_core.dht.wire import (
     parse_reply_untrusted,
 )
 from stt_core.errors import Violation
+from stt_core.events import AnyEvent
+from stt_core.frames import Dht as DhtFrame
 from stt_core.types import Path
 
 _CRYPTO: Final = PycaCrypto()
@@ -71,6 +75,51 @@ def target_dht_node(data: bytes) -> None:
             assert len(out.data) <= 1200
         while node.next_event() is not None:
             pass
+
+
+class _Insider(Duel):
+    """A hostile holder of the seed, and an endpoint with a DHT in private mode."""
+
+    def __init__(self) -> None:
+        self.attached: AttachedDht | None = None
+        super().__init__(responder_attacks=False)
+        dht = Dht(
+            DHTConfig(port=9337, carrier="session"),
+            crypto=_CRYPTO,
+            entropy=entropy_of("dht"),
+            node_seed=b"n" * 32,
+            wall_offset=1e9,
+        )
+        self.attached = AttachedDht(dht, self.victim, lambda event: None)
+
+    def react(self, event: AnyEvent) -> None:
+        super().react(event)
+        if self.attached is not None:
+            self.attached.handle_event(event, self.now)
+
+
+def target_dht_frames(data: bytes) -> None:
+    """DHT frames, and what stands beside them in a packet: no exception, bounded answers, and nothing to outsiders."""
+    duel = _Insider()
+    reader = Reader(data)
+    assert duel.attached is not None
+    duel.attached.dht.find_providers(b"t" * 32, duel.now)
+    for _ in range(64):
+        if not reader:
+            break
+        choice = reader.byte()
+        message = reader.take(reader.short() % 1169)
+        with suppress(Violation):
+            message = build_query(parse_query_untrusted(message), _SIGNER, duel.attached.dht.node_id)
+        if choice < 0x40:
+            duel.victim.receive_datagram(message, duel.path, duel.now)
+            duel.settle()
+        elif choice < 0x80:
+            duel.attack([message])
+        else:
+            duel.attack([DhtFrame(message[:1168]).encode()] * (1 + choice % 3))
+        duel.wait(0.1 * (choice % 5))
+    assert len(duel.attached._where) + len(duel.attached._dials) <= 2
 
 
 def _by(query: Query | Reply) -> Query:

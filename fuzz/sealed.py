@@ -16,7 +16,7 @@ from stt_backends.pyca import PycaCrypto
 from stt_core.config import EndpointConfig
 from stt_core.endpoint import Endpoint
 from stt_core.errors import STTError
-from stt_core.events import SessionClosed, SessionEstablished, StreamOpened, StreamReadable
+from stt_core.events import AnyEvent, SessionClosed, SessionEstablished, StreamOpened, StreamReadable
 from stt_core.frames import encode_ack, parse_frames_untrusted
 from stt_core.session import Session
 from stt_core.state import SessionState
@@ -126,7 +126,7 @@ class Duel:
                 return
         raise AssertionError("the endpoint never comes to rest")
 
-    def react(self, event: object) -> None:
+    def react(self, event: AnyEvent) -> None:
         """The victim's application: reads what can be read."""
         if isinstance(event, SessionClosed):
             self.closed.append(event)

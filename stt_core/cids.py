@@ -17,6 +17,7 @@ from typing import Final, NamedTuple, Protocol
 
 from stt_core.errors import ErrorCode, Violation
 from stt_core.frames import NewCid
+from stt_core.keys import mac
 from stt_core.types import Entropy, SessionKey
 
 EPOCH: Final = 30.0
@@ -63,7 +64,7 @@ class CidMint:
 
 
 def _mark(key: bytes, noise: bytes) -> bytes:
-    return hmac.digest(key, noise, "sha256")[:MARK]
+    return mac(key, noise)[:MARK]
 
 
 class CidRegistry(Protocol):

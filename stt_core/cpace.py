@@ -11,6 +11,7 @@ the network. It does not hide it from a hostile process on the same machine, whi
 from __future__ import annotations
 
 import hashlib
+from functools import lru_cache
 from typing import Final
 
 from stt_core.crypto import ScalarMult
@@ -49,12 +50,16 @@ def leb128(n: int) -> bytes:
     return bytes(out)
 
 
+_longer = lru_cache(maxsize=64)(leb128)
+"""The others, which are few as well: handshake messages are all of a size."""
+
+
 def lv(*parts: bytes) -> bytes:
     """Each part preceded by its LEB128 length, concatenated: the draft's ``lv_cat``. No two inputs give one output."""
     joined = b""
     for part in parts:
         size = len(part)
-        joined += (_LEB128[size] if size < 0x80 else leb128(size)) + part
+        joined += (_LEB128[size] if size < 0x80 else _longer(size)) + part
     return joined
 
 

@@ -71,6 +71,7 @@ class Endpoint:
         self.config = config
         self.wall_offset = wall_offset
         self._entropy = entropy
+        self._declared = TransportParameters.of(config)
         self._identity = Identity(config.node_seed, crypto, entropy, kept=config.keep_identity)
         self._resuming = Resuming(self._identity, tickets or MemoryTicketStore(entropy), self._reply)
         self._register = Register(config, entropy, self._resuming.on_over)
@@ -532,9 +533,12 @@ class Endpoint:
     def quiet_until(self) -> float:
         """No timer is due before this, monotonic seconds, infinite where there is none. :meth:`next_timer` may be
         later: most timers are set for an answer that comes, and this doesn't look which ones still stand."""
-        responder = None if self._responder is None else self._responder.next_timer()
         earliest = self._register.agenda.earliest
-        return earliest if responder is None or earliest < responder else responder
+        for other in (self._responder, self._guest):
+            due = None if other is None else other.next_timer()
+            if due is not None and due < earliest:
+                earliest = due
+        return earliest
 
     def next_timer(self) -> float | None:
         """When to call :meth:`handle_timer`, monotonic seconds; None for never. Poll for datagrams first."""
@@ -581,7 +585,7 @@ class Endpoint:
         return self._responder
 
     def _parameters(self, cid: bytes, *, dht_only: bool = False) -> TransportParameters:
-        return TransportParameters.of(self.config, self._routes.reset_token(cid), dht_only=dht_only)
+        return self._declared._replace(reset_token=self._routes.reset_token(cid), dht_only=dht_only)
 
     def _reply(self, data: bytes, path: Path) -> None:
         if len(self._replies) < MAX_REPLIES:

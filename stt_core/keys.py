@@ -1,17 +1,16 @@
 """The key schedule: from CPace's output to the keys of the handshake, of the packets, and of what comes after.
 
 Rule: every key has its own label, and every hash and derivation takes its inputs with their lengths in front, so no
-two different sets of inputs meet in one key. HKDF is RFC 5869 with SHA-256, on the standard library's ``hmac``.
+two different sets of inputs meet in one key. HKDF is RFC 5869 with SHA-256.
 Nothing here shows a secret in its ``repr``. ``tests/vectors/key_schedule.json`` has values to check another
 implementation against.
 """
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 from dataclasses import dataclass, field
 from functools import lru_cache
+from hashlib import sha256
 from typing import Final, NamedTuple
 
 from stt_core.cpace import leb128, lv
@@ -33,17 +32,34 @@ __all__ = [
     "hkdf_expand",
     "leb128",
     "lv",
+    "mac",
     "transcript_hash",
 ]
 
 HASH_SIZE: Final = 32
 KEY_SIZE: Final = 32
 IV_SIZE: Final = 12
+_HASH_BLOCK: Final = 64
+_INNER: Final = bytes(octet ^ 0x36 for octet in range(256))
+_OUTER: Final = bytes(octet ^ 0x5C for octet in range(256))
+"""HMAC's ipad and opad, as tables for ``bytes.translate``."""
+
+
+def mac(key: bytes, text: bytes) -> bytes:
+    """HMAC-SHA256: 32 bytes (RFC 2104 section 2).
+
+    As ``hmac.digest``, which takes half as long again for texts as short as ours: it has OpenSSL look the algorithm up
+    each time, and a handshake asks for two dozen on either side.
+    """
+    if len(key) > _HASH_BLOCK:
+        key = sha256(key).digest()
+    inner = sha256(key.translate(_INNER).ljust(_HASH_BLOCK, b"\x36") + text).digest()
+    return sha256(key.translate(_OUTER).ljust(_HASH_BLOCK, b"\x5c") + inner).digest()
 
 
 def extract(salt: bytes, ikm: bytes) -> bytes:
     """HKDF-Extract: 32 bytes (RFC 5869 section 2.2)."""
-    return hmac.digest(salt, ikm, "sha256")
+    return mac(salt, ikm)
 
 
 def hkdf_expand(prk: bytes, info: bytes, length: int) -> bytes:
@@ -54,10 +70,10 @@ def hkdf_expand(prk: bytes, info: bytes, length: int) -> bytes:
     if not 1 <= length <= 255 * HASH_SIZE:
         raise ValueError(f"HKDF-Expand gives 1 to {255 * HASH_SIZE} bytes, not {length}")
     counter = 1
-    block = out = hmac.digest(prk, info + b"\x01", "sha256")
+    block = out = mac(prk, info + b"\x01")
     while len(out) < length:
         counter += 1
-        block = hmac.digest(prk, block + info + bytes((counter,)), "sha256")
+        block = mac(prk, block + info + bytes((counter,)))
         out += block
     return out[:length]
 
@@ -68,13 +84,13 @@ def expand(prk: bytes, label: str, context: bytes = b"", length: int = KEY_SIZE)
     :raises ValueError: as :func:`hkdf_expand`.
     """
     if not context and 0 < length <= HASH_SIZE:  # fourteen times in a handshake: one block, the same text each time
-        return hmac.digest(prk, _first_block(label), "sha256")[:length]
+        return mac(prk, _first_block(label))[:length]
     return hkdf_expand(prk, _opening(label) + lv(context), length)
 
 
 def transcript_hash(label: str, *parts: bytes) -> bytes:
     """``SHA256(lv("STT1 " + label, parts…))``, 32 bytes: th1, th2 and th3 (docs/protocol.md, "Keys")."""
-    return hashlib.sha256(_opening(label) + lv(*parts)).digest()
+    return sha256(_opening(label) + lv(*parts)).digest()
 
 
 @lru_cache(maxsize=64)
@@ -91,7 +107,7 @@ def _first_block(label: str) -> bytes:
 
 def confirmation(key: bytes, transcript: bytes) -> bytes:
     """Ta or Tb, 32 bytes: ``HMAC(key, lv(transcript))``. Compare with ``hmac.compare_digest``."""
-    return hmac.digest(key, lv(transcript), "sha256")
+    return mac(key, lv(transcript))
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +139,9 @@ def handshake_keys(isk: bytes, th1: bytes) -> HandshakeKeys:
         sealed_r=expand(hs, "hs key r"),
         master_secret=expand(hs, "master"),
     )
+
+
+_TRAFFIC: Final = {role: f"traffic {role.value.decode()}" for role in Role}
 
 
 class TrafficKeys:
@@ -177,7 +196,7 @@ class SessionSecrets:
 
     def traffic(self, role: Role) -> TrafficKeys:
         """The keys of the packets that ``role`` sends, in the first key phase."""
-        return TrafficKeys(expand(self._master, f"traffic {role.value.decode()}"))
+        return TrafficKeys(expand(self._master, _TRAFFIC[role]))
 
     def __repr__(self) -> str:
         return "<SessionSecrets>"
@@ -199,5 +218,5 @@ class CidMask(NamedTuple):
 
 def cid_mask(pn_mask_key: bytes, sender: Role, cid: bytes) -> CidMask:
     """The mask of the packets that ``sender`` addresses to ``cid`` (8 bytes); computed once per cid."""
-    digest = hmac.digest(pn_mask_key, sender.value + cid, "sha256")
+    digest = mac(pn_mask_key, sender.value + cid)
     return CidMask(cid, int.from_bytes(digest[:4], "big"), digest[4] & 1)

@@ -7,6 +7,7 @@ more, and the last words are bounded (:mod:`stt_core.closing`).
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 
 from stt_core import frames
 from stt_core.budget import RemoteBudget
@@ -23,6 +24,8 @@ from stt_core.state import SESSION, SessionState, SessionTrigger, advance
 from stt_core.statistics import SessionStatistics
 from stt_core.timers import Timer, Timers
 from stt_core.types import Path, Resumed, Role, SessionKey
+
+_CLOSE_ACK: Final = frames.SessionCloseAck().encode()
 
 
 class Life(Commands):
@@ -164,18 +167,17 @@ class Life(Commands):
     def _on_peer_close(self, channel: Channel, now: float) -> None:
         code, message = channel.peer_closed or (0, "")
         channel.peer_closed = None
-        answer = frames.SessionCloseAck().encode()
         if code == ErrorCode.TICKET_SPENT and (attempt := self.key if self._untold else self._attempt) is not None:
             self._attempt = None
             self._context.succession.on_ticket_spent(self.key, attempt, now)
             return
         if self._farewell is not None:
-            self._farewell.on_peer_close(answer)
+            self._farewell.on_peer_close(_CLOSE_ACK)
             self._after_farewell(now)
             return
         if self.state is SessionState.ESTABLISHED:
             self.state = advance(SESSION, self.state, SessionTrigger.CLOSE)
-        self._say_farewell(channel, answer, initiated=False, now=now)
+        self._say_farewell(channel, _CLOSE_ACK, initiated=False, now=now)
         reason = reason_of(code)
         self._report_closed(reason, code, message or f"the peer closed the session ({code_name(code)})")
         self._after_farewell(now)

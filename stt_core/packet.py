@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
-from enum import Enum, IntEnum, IntFlag
+from enum import Enum, IntEnum
 from struct import Struct
 from typing import Final, NamedTuple
 
@@ -96,8 +96,8 @@ class Family(Enum):
     UNKNOWN = "unknown"
 
 
-class Flags(IntFlag):
-    """HELLO's and CHALLENGE's flags. Bits not named here are ignored."""
+class Flags(IntEnum):
+    """HELLO's and CHALLENGE's flags, a bit each. Bits not named here are ignored."""
 
     NAMED = 1
     """The initiator named the peer it wants: that node id goes into CPace's channel id."""
@@ -145,8 +145,7 @@ def parse_header_untrusted(data: bytes) -> Header:
     return Header(kind, version, dcid, scid)
 
 
-@dataclass(frozen=True, slots=True)
-class Hello:
+class Hello(NamedTuple):
     """The initiator's offer. ``versions`` are all it speaks; ``hint`` (≤32 bytes) and ``token`` (≤64) may be empty."""
 
     version: int
@@ -181,8 +180,7 @@ def parse_hello_untrusted(data: bytes) -> Hello:
     return Hello(version, scid, nonce_i, suites, flags, hint, token, _version_list_untrusted(data, at))
 
 
-@dataclass(frozen=True, slots=True)
-class Challenge:
+class Challenge(NamedTuple):
     """The responder's share. ``suite`` is one bit; ``cookie`` is 53 bytes that only the responder can read."""
 
     version: int
@@ -219,8 +217,7 @@ def parse_challenge_untrusted(data: bytes) -> Challenge:
     return Challenge(*_CHALLENGE.unpack(data)[1:])
 
 
-@dataclass(frozen=True, slots=True)
-class AuthProof:
+class AuthProof(NamedTuple):
     """AUTH_PROOF's clear fields; the sealed part stays in the datagram from ``PROOF_SEALED`` on."""
 
     version: int
@@ -254,8 +251,7 @@ def parse_auth_proof_untrusted(data: bytes) -> AuthProof:
     return AuthProof(*fields[1:])
 
 
-@dataclass(frozen=True, slots=True)
-class FinalMessage:
+class FinalMessage(NamedTuple):
     """FINAL's clear fields; the sealed part stays in the datagram from ``FINAL_SEALED`` on."""
 
     version: int
@@ -373,7 +369,10 @@ def parse_versions_untrusted(data: bytes) -> Versions:
 
 def choose_version(preferred: tuple[int, ...], offered: tuple[int, ...]) -> int | None:
     """The first of ``preferred`` that is among ``offered``; None where they share none."""
-    return next((version for version in preferred if version in offered), None)
+    for version in preferred:
+        if version in offered:
+            return version
+    return None
 
 
 def _short_field_untrusted(data: bytes, at: int, most: int) -> tuple[bytes, int]:

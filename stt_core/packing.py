@@ -7,7 +7,12 @@ sealed datagrams can leave in one segmented system call.
 
 from __future__ import annotations
 
+from typing import Final
+
 from stt_core.frames import MAX_FRAMES
+
+MOST: Final = MAX_FRAMES - 1
+"""Frames put into a packet: the padding that may follow counts as one more."""
 
 Token = tuple[int, ...]
 """One retransmittable frame inside a mixed packet: frame type first, then what its owner needs to find it again.
@@ -55,7 +60,7 @@ class Batch:
 
     def fits(self, size: int) -> bool:
         """Whether a frame of ``size`` bytes can be added, in the open packet or a fresh one."""
-        if size <= self.free and (0 < len(self._frames) < MAX_FRAMES or (not self._frames and self.packets_left > 0)):
+        if size <= self.free and (0 < len(self._frames) < MOST or (not self._frames and self.packets_left > 0)):
             return True
         return size <= self.room and self.packets_left > 0
 
@@ -67,7 +72,7 @@ class Batch:
         size = len(frame)
         if not self.fits(size):
             return False
-        if size > self.free or len(self._frames) >= MAX_FRAMES:
+        if size > self.free or len(self._frames) >= MOST:
             self.end_packet()
         self._frames.append(frame)
         self.free -= size

@@ -15,11 +15,11 @@ On the wire: type u8, length u16, value, repeated; type 0 ends the list and the 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from enum import IntEnum
 from functools import lru_cache
 from operator import attrgetter
-from typing import Final
+from typing import Final, NamedTuple
 
 from stt_core.config import MIB, MIN_DATAGRAM, EndpointConfig
 from stt_core.errors import ErrorCode, Violation
@@ -47,8 +47,7 @@ class Tlv(IntEnum):
     DHT_ONLY = 19
 
 
-@dataclass(frozen=True, slots=True)
-class TransportParameters:
+class TransportParameters(NamedTuple):
     """One side's declaration. Sizes in bytes, times in seconds; the defaults are what an absent entry means.
 
     ``initial_max_data`` and ``initial_max_stream_data`` are what the declarer is ready to receive; ``max_streams``
@@ -65,12 +64,12 @@ class TransportParameters:
     ack_delay: float = 0.025
     idle_timeout: float = 30.0
     max_message: int = 16 * MIB
-    reset_token: bytes = field(default=b"", repr=False)
+    reset_token: bytes = b""
     dht_only: bool = False
 
     @classmethod
-    def of(cls, config: EndpointConfig, reset_token: bytes, *, dht_only: bool = False) -> TransportParameters:
-        """What an endpoint with these settings declares."""
+    def of(cls, config: EndpointConfig) -> TransportParameters:
+        """What an endpoint with these settings declares in each of its sessions."""
         return cls(
             initial_max_data=config.session_window,
             initial_max_stream_data=config.stream_window,
@@ -80,9 +79,11 @@ class TransportParameters:
             ack_delay=config.max_ack_delay,
             idle_timeout=config.keep_alive_timeout,
             max_message=config.max_message,
-            reset_token=reset_token,
-            dht_only=dht_only,
         )
+
+    def __repr__(self) -> str:
+        shown = [f"{name}={value!r}" for name, value in zip(self._fields, self, strict=True) if name != "reset_token"]
+        return f"TransportParameters({', '.join(shown)})"
 
     def encode(self) -> bytes:
         """The entries on the wire, without an end."""
@@ -143,19 +144,20 @@ def parse_tlvs_untrusted(data: bytes) -> dict[int, bytes]:
     :raises Violation: on an entry cut short, one given twice, or anything but zeros after the end.
     """
     values: dict[int, bytes] = {}
+    size = len(data)
     at = 0
-    while at < len(data):
+    while at < size:
         kind = data[at]
-        if kind == Tlv.END:
-            if data.count(0, at) != len(data) - at:
+        if not kind:  # Tlv.END
+            if data.count(0, at) != size - at:
                 raise _violation("bytes after the end of the parameters")
             break
-        stop = at + 3 + int.from_bytes(data[at + 1 : at + 3], "big")
-        if at + 3 > len(data) or stop > len(data):
+        start = at + 3
+        if start > size or (stop := start + (data[at + 1] << 8 | data[at + 2])) > size:
             raise _violation("parameter cut short")
         if kind in values:
             raise _violation(f"parameter {kind} given twice")
-        values[kind] = data[at + 3 : stop]
+        values[kind] = data[start:stop]
         at = stop
     return values
 
@@ -172,7 +174,7 @@ def parse_parameters_untrusted(values: Mapping[int, bytes]) -> TransportParamete
     if values.get(Tlv.DHT_ONLY):
         raise _violation("dht_only with a value")
     dht_only = Tlv.DHT_ONLY in values
-    return replace(numbers, reset_token=token, dht_only=dht_only) if token or dht_only else numbers
+    return numbers._replace(reset_token=token, dht_only=dht_only) if token or dht_only else numbers
 
 
 @lru_cache(maxsize=16)

@@ -43,6 +43,9 @@ class KeyLimits(NamedTuple):
     most: int = (1 << 23) - (1 << 10)
 
 
+_USUAL: Final = KeyLimits()
+
+
 class _ReadKey:
     """The AEAD of one key phase, bound for reading."""
 
@@ -75,7 +78,7 @@ class Protection:
     ) -> None:
         self._crypto = crypto
         self._suite = suite
-        self._limits = KeyLimits() if limits is None else limits
+        self._limits = _USUAL if limits is None else limits
         self._invalid_tag = crypto.invalid_tag
         self.next_number = 0
         self.largest_opened = -1

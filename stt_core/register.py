@@ -163,5 +163,4 @@ class Register:
 
     def owns_nonce(self, nonce: bytes) -> bool:
         """Whether a HELLO is one of ours, thrown back at us."""
-        keys = [key for connecting in self.connecting.values() for key in connecting]
-        return any(self.sessions[key].owns_nonce(nonce) for key in keys)
+        return any(self.sessions[key].owns_nonce(nonce) for keys in self.connecting.values() for key in keys)

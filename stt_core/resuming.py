@@ -385,20 +385,21 @@ class Resuming:
         """A session has keys that both sides hold, its first or others."""
         if session.role is Role.INITIATOR:
             self._own[session.session_id] = session.key
-        elif session.record is None and self._context.config.ticket_lifetime >= 1 and not session.dht_only:
-            self._note(session, Record(self._context.entropy(RECORD_ID_SIZE), session.key, None))
 
-    def _note(self, session: Session, record: Record) -> None:
+    def _note(self, session: Session, record: Record) -> Record:
         record.identity_key = session.peer_identity_key if session.peer_identity_kept else None
         session.record = record
         self._records.add(record)
+        return record
 
     def on_ticket_due(self, key: SessionKey, now: float) -> None:
         """See :class:`~stt_core.context.Succession`."""
         session = self._register.sessions[key]
-        record = session.record
-        if record is None or self._context.config.ticket_lifetime < 1:
+        if session.dht_only or self._context.config.ticket_lifetime < 1:
             return
+        record = session.record
+        if record is None:
+            record = self._note(session, Record(self._context.entropy(RECORD_ID_SIZE), key, None))
         wall = self._wall(now)
         noise = self._context.entropy(TICKET_ID_SIZE + NONCE_SIZE)
         ticket_id, nonce = noise[:TICKET_ID_SIZE], noise[TICKET_ID_SIZE:]

@@ -6,12 +6,12 @@ an id that may yet become a session.
 
 from __future__ import annotations
 
-import hmac
 from collections.abc import Mapping
 
 from stt_core.cids import CidMint
 from stt_core.config import EndpointConfig
 from stt_core.handshake.limits import TokenBucket
+from stt_core.keys import mac
 from stt_core.outbound import OVERHEAD
 from stt_core.parameters import RESET_TOKEN_SIZE
 from stt_core.session import Session
@@ -36,7 +36,7 @@ class Routes:
         self.sessions: dict[bytes, Session] = {}
         self._entropy = entropy
         self._reset_key = (
-            hmac.digest(config.node_seed, b"STT1 reset key", "sha256")
+            mac(config.node_seed, b"STT1 reset key")
             if config.node_seed is not None and config.stable_resets
             else entropy(32)
         )
@@ -57,7 +57,7 @@ class Routes:
 
     def reset_token(self, cid: bytes) -> bytes:
         """What tells the peer that we have lost the session with this id; 16 bytes."""
-        return hmac.digest(self._reset_key, cid, "sha256")[:RESET_TOKEN_SIZE]
+        return mac(self._reset_key, cid)[:RESET_TOKEN_SIZE]
 
     def issue(self, key: SessionKey, now: float) -> tuple[bytes, bytes]:
         """A fresh id for packets to that session, and its reset token."""

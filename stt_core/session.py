@@ -466,6 +466,8 @@ class Session(Life):
     @property
     def wants_to_send(self) -> bool:
         """Whether :meth:`poll_transmit` may have something to say; what is going to end is always asked."""
+        if self._initiator is not None:
+            return self._initiator.wants_to_send
         channel = self._channel
         return channel is None or channel.wants_to_send or self.state is not SessionState.ESTABLISHED
 

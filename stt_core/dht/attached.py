@@ -20,7 +20,16 @@ from stt_core.dht.ids import Address
 from stt_core.dht.node import Dht, address_of
 from stt_core.endpoint import Endpoint
 from stt_core.errors import ErrorCode, StateError
-from stt_core.events import AnyEvent, DhtReadable, HandshakeFailed, PathChanged, SessionClosed, SessionEstablished
+from stt_core.events import (
+    AnyEvent,
+    DatagramsReadable,
+    DhtReadable,
+    HandshakeFailed,
+    PathChanged,
+    SessionClosed,
+    SessionEstablished,
+    StreamOpened,
+)
 from stt_core.session import Session
 from stt_core.state import SessionState
 from stt_core.types import Path, SessionKey
@@ -115,6 +124,10 @@ class AttachedDht:
             self._note(event.session_key, event.path)
         elif isinstance(event, SessionClosed | HandshakeFailed):
             self._forget(event.session_key)
+        elif isinstance(event, StreamOpened | DatagramsReadable):
+            session = self._session(event.session_key)
+            if session is not None and session.dht_only:  # nobody would ever read them
+                session.close(ErrorCode.PROTOCOL_VIOLATION, "this session is for DHT messages")
         else:
             return
         self.flush(now)

@@ -21,7 +21,9 @@ class DHTConfig:
     ``peer_node_id`` must be to reach it, where that isn't the DHT id. ``per_prefix`` is how many nodes of one /24 (or
     /56 of IPv6) are believed in at once, in a bucket and in a look-up; ``exempt`` networks know no such limit. Where
     the content is served at the very socket that the DHT uses, as with ``shares_socket``, and others see that socket at
-    another port, behind a NAT, it is this port that is announced.
+    another port, behind a NAT, it is this port that is announced. ``queries_per_second`` are answered to one address,
+    ``query_burst`` of them at once, and ``overall_per_second`` to all together: each costs two signatures, and a
+    flood of them from forged addresses must leave time for the sessions.
 
     :raises ConfigurationError: naming the setting, what it was and what it may be.
     """
@@ -41,6 +43,7 @@ class DHTConfig:
     exempt: tuple[str, ...] = ("127.0.0.0/8", "::1/128")
     queries_per_second: float = 50.0
     query_burst: int = 200
+    overall_per_second: float = 1000.0
     most_records: int = 4096
     most_providers: int = 16_384
     most_providers_of_one: int = 256
@@ -68,6 +71,7 @@ _RANGES: Final = (
     ("per_prefix", 1, 10_000),
     ("queries_per_second", 0.001, 10**6),
     ("query_burst", 1, 10**6),
+    ("overall_per_second", 0.001, 10**6),
     ("most_records", 1, 10**7),
     ("most_providers", 1, 10**7),
     ("most_providers_of_one", 1, 10**6),

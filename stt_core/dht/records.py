@@ -1,7 +1,8 @@
 """What others asked this node to keep: who provides what, and signed records.
 
-Rule: everything is bounded and everything expires. What is full refuses the new, so that nobody can flush out what
-others stored; each source has a share of at most an eighth.
+Rule: everything is bounded and everything expires, and each source has a share of at most an eighth. In what is full
+one more takes the place of the oldest from whoever has the most, if its own source has less; so nobody can flush out
+what others stored, nor keep them out by filling everything.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from collections import Counter
 from collections.abc import Hashable
 from typing import Final
 
+from stt_core.dht.shares import Shares
 from stt_core.dht.wire import Provider, Record, Status
 
 SHARE: Final = 8
@@ -27,7 +29,8 @@ class Store:
         self._providers: dict[bytes, dict[bytes, tuple[Provider, Hashable]]] = {}
         self._records: dict[bytes, tuple[Record, Hashable]] = {}
         self._provider_count = 0
-        self._of_source: Counter[Hashable] = Counter()
+        self._provider_shares: Shares[tuple[bytes, bytes]] = Shares()
+        self._record_shares: Shares[bytes] = Shares()
 
     def __len__(self) -> int:
         """Provider records and signed records, together."""
@@ -47,20 +50,15 @@ class Store:
         """Keep what a provider announced, its signature checked, from ``source``."""
         if not wall < provider.expires <= wall + self._lifetime + 1:
             return Status.REFUSED
-        known = self._providers.get(target, {})
-        before = known.get(provider.public)
-        if before is None:
-            full = self._provider_count >= self._most_providers or len(known) >= self._most_of_one
-            if full or self._of_source["providers", source] >= self._most_providers // SHARE:
-                return Status.REFUSED
-        else:
+        before = self._providers.get(target, {}).get(provider.public)
+        if before is not None:
             if before[0].expires > provider.expires:
                 return Status.REFUSED  # an old announcement, sent again
-            del known[provider.public]
-            self._of_source["providers", before[1]] -= 1
-            self._provider_count -= 1
-        self._providers.setdefault(target, known)[provider.public] = (provider, source)
-        self._of_source["providers", source] += 1
+            self._drop_provider(target, provider.public)
+        elif not self._make_room_for_provider(target, source):
+            return Status.REFUSED
+        self._providers.setdefault(target, {})[provider.public] = (provider, source)
+        self._provider_shares.add(source, (target, provider.public))
         self._provider_count += 1
         return Status.STORED
 
@@ -68,34 +66,64 @@ class Store:
         """Keep a record, its signature checked, unless a newer one is there."""
         if not wall < record.expires <= wall + self._lifetime + 1:
             return Status.REFUSED
-        before = self._records.get(record.target)
-        if before is None:
-            full = len(self._records) >= self._most_records
-            if full or self._of_source["records", source] >= self._most_records // SHARE:
-                return Status.REFUSED
-        else:
+        target = record.target
+        before = self._records.get(target)
+        if before is not None:
             if _age(before[0]) > _age(record):
                 return Status.REFUSED
-            self._of_source["records", before[1]] -= 1
-        self._records[record.target] = (record, source)
-        self._of_source["records", source] += 1
+            self._drop_record(target)
+        elif not self._make_room_for_record(source):
+            return Status.REFUSED
+        self._records[target] = (record, source)
+        self._record_shares.add(source, target)
         return Status.STORED
 
     def expire(self, wall: float) -> None:
         """Drop what is over."""
         for target, known in list(self._providers.items()):
-            for public, (provider, source) in list(known.items()):
-                if provider.expires <= wall:
-                    del known[public]
-                    self._provider_count -= 1
-                    self._of_source["providers", source] -= 1
-            if not known:
-                del self._providers[target]
-        for target, (record, source) in list(self._records.items()):
-            if record.expires <= wall:
-                del self._records[target]
-                self._of_source["records", source] -= 1
-        self._of_source = +self._of_source
+            for public in [public for public, (provider, _) in known.items() if provider.expires <= wall]:
+                self._drop_provider(target, public)
+        for target in [target for target, (record, _) in self._records.items() if record.expires <= wall]:
+            self._drop_record(target)
+
+    # --- room
+
+    def _make_room_for_provider(self, target: bytes, source: Hashable) -> bool:
+        if self._provider_shares.count(source) >= self._most_providers // SHARE:
+            return False
+        known = self._providers.get(target, {})
+        if len(known) >= self._most_of_one:
+            among = Counter(theirs for _, theirs in known.values())
+            heaviest, count = among.most_common(1)[0]
+            if count < among[source] + 2:
+                return False
+            self._drop_provider(target, next(public for public, (_, theirs) in known.items() if theirs == heaviest))
+        elif self._provider_count >= self._most_providers:
+            surplus = self._provider_shares.surplus(source)
+            if surplus is None:
+                return False
+            self._drop_provider(*surplus)
+        return True
+
+    def _make_room_for_record(self, source: Hashable) -> bool:
+        if self._record_shares.count(source) >= self._most_records // SHARE:
+            return False
+        if len(self._records) >= self._most_records:
+            surplus = self._record_shares.surplus(source)
+            if surplus is None:
+                return False
+            self._drop_record(surplus)
+        return True
+
+    def _drop_provider(self, target: bytes, public: bytes) -> None:
+        known = self._providers[target]
+        self._provider_shares.remove(known.pop(public)[1], (target, public))
+        self._provider_count -= 1
+        if not known:
+            del self._providers[target]
+
+    def _drop_record(self, target: bytes) -> None:
+        self._record_shares.remove(self._records.pop(target)[1], target)
 
 
 def newest(records: list[Record]) -> Record | None:

@@ -29,7 +29,7 @@ from stt_core.dht.wire import (
     query_holds,
 )
 from stt_core.errors import Violation
-from stt_core.handshake.limits import PrefixBuckets, address_prefixes
+from stt_core.handshake.limits import PrefixBuckets, TokenBucket, address_prefixes
 from stt_core.types import Entropy
 
 MOST_SOURCES: Final = 4096
@@ -60,6 +60,7 @@ class Server:
         self._entropy = entropy
         self._largest = LARGEST if config.carrier == "udp" else LARGEST_FRAMED
         self._limits = PrefixBuckets(config.queries_per_second, config.query_burst, MOST_SOURCES)
+        self._overall = TokenBucket(config.overall_per_second, config.overall_per_second)
         self.counters = {"answered": 0, "limited": 0, "malformed": 0, "forged": 0, "bad_tokens": 0}
 
     def answer(self, data: bytes, address: Address, now: float, wall: float) -> tuple[bytes, DHTNode] | None:
@@ -73,6 +74,9 @@ class Server:
             query = parse_query_untrusted(data)
         except Violation:
             self.counters["malformed"] += 1
+            return None
+        if not self._overall.take(now):
+            self.counters["limited"] += 1
             return None
         if query.public == self._signer.public or not query_holds(self._crypto, query, data, self._table.own_id):
             self.counters["forged"] += 1

@@ -12,6 +12,7 @@ import hmac
 from typing import Final
 
 from stt_core.dht.ids import pack_host
+from stt_core.keys import mac
 from stt_core.types import Entropy
 
 TOKEN_SIZE: Final = 8
@@ -50,4 +51,4 @@ class Tokens:
 
 
 def _token(key: bytes, host: str, node_id: bytes) -> bytes:
-    return hmac.digest(key, pack_host(host) + node_id, "sha256")[:TOKEN_SIZE]
+    return mac(key, pack_host(host) + node_id)[:TOKEN_SIZE]

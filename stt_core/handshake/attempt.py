@@ -126,7 +126,7 @@ class Attempt:
     def write_hello(self, token: bytes) -> None:
         """Go on with another HELLO of the same nonce: after RETRY or VERSIONS. A CHALLENGE to an earlier one counts."""
         setup = self._setup
-        flags = Flags.NAMED if setup.peer_node_id is not None else Flags(0)
+        flags = 0 if setup.peer_node_id is None else int(Flags.NAMED)
         if setup.config.prefer_chacha:
             flags |= Flags.PREFER_CHACHA
         hello = Hello(

@@ -16,7 +16,7 @@ from typing import Final
 
 from stt_core.crypto import ScalarMult
 from stt_core.handshake.limits import host_of
-from stt_core.keys import expand, lv
+from stt_core.keys import expand, lv, mac
 from stt_core.packet import COOKIE_TH1, RETRY_TOKEN_SIZE, AuthProof, Challenge
 from stt_core.types import Entropy, Path
 
@@ -60,7 +60,7 @@ class _Epoch:
 
     def scalar(self, nonce_i: bytes, nonce_r: bytes) -> ScalarMult:
         """yb of the handshake with these nonces, bound."""
-        return self._bind(hmac.digest(self._yb_key, lv(nonce_i, nonce_r), "sha256"))
+        return self._bind(mac(self._yb_key, lv(nonce_i, nonce_r)))
 
     def stamp(self, now: float) -> bytes:
         """Milliseconds since this key was born, u32."""
@@ -110,8 +110,8 @@ class EpochKeys:
         key_id = bytes((epoch.key_id | (_KNOWN_BIT if known else 0),))
         stamp = epoch.stamp(now)
         covered = (challenge.dcid, challenge.scid, _choices(challenge.suite, challenge.flags), challenge.yb)
-        mac = _cookie_mac(epoch, path, key_id + stamp, th1, nonce_i, challenge.nonce_r, *covered)
-        return key_id + stamp + th1 + mac
+        tag = _cookie_mac(epoch, path, key_id + stamp, th1, nonce_i, challenge.nonce_r, *covered)
+        return key_id + stamp + th1 + tag
 
     def check(self, path: Path, proof: AuthProof) -> Cookie | None:
         """The cookie in an AUTH_PROOF from ``path``; None if it is not ours or anything it covers was changed.
@@ -124,8 +124,8 @@ class EpochKeys:
             return None
         th1 = cookie[COOKIE_TH1]
         covered = (proof.scid, proof.dcid, _choices(proof.suite, proof.flags), proof.yb)
-        mac = _cookie_mac(epoch, path, cookie[:5], th1, proof.nonce_i, proof.nonce_r, *covered)
-        if not hmac.compare_digest(mac, cookie[COOKIE_TH1.stop :]):
+        tag = _cookie_mac(epoch, path, cookie[:5], th1, proof.nonce_i, proof.nonce_r, *covered)
+        if not hmac.compare_digest(tag, cookie[COOKIE_TH1.stop :]):
             return None
         known = bool(cookie[0] & _KNOWN_BIT)
         return Cookie(th1, known, epoch.issued_at(cookie[1:5]), partial(epoch.scalar, proof.nonce_i, proof.nonce_r))
@@ -183,12 +183,12 @@ class _AddressKey:
 
     def masked(self, age: bytes, salt: bytes) -> bytes:
         """The 4 bytes of the age hidden, or shown again."""
-        mask = hmac.digest(self._mask_key, salt, "sha256")
+        mask = mac(self._mask_key, salt)
         return (int.from_bytes(age, "big") ^ int.from_bytes(mask[:4], "big")).to_bytes(4, "big")
 
     def mac(self, path: Path, head: bytes) -> bytes:
         """What ends the token that begins with ``head``."""
-        return hmac.digest(self._mac_key, lv(head, host_of(path.address).encode()), "sha256")
+        return mac(self._mac_key, lv(head, host_of(path.address).encode()))
 
 
 class AddressTokens:
@@ -237,12 +237,11 @@ def _choices(suite: int, flags: int) -> bytes:
 
 
 def _cookie_mac(epoch: _Epoch, path: Path, head: bytes, *covered: bytes) -> bytes:
-    text = lv(head, _path_name(path), *covered)
-    return hmac.digest(epoch.cookie_key, text, "sha256")[:_MAC]
+    return mac(epoch.cookie_key, lv(head, _path_name(path), *covered))[:_MAC]
 
 
 def _retry_mac(epoch: _Epoch, path: Path, head: bytes, nonce_i: bytes) -> bytes:
-    return hmac.digest(epoch.retry_key, lv(head, _path_name(path), nonce_i), "sha256")[:_MAC]
+    return mac(epoch.retry_key, lv(head, _path_name(path), nonce_i))[:_MAC]
 
 
 @lru_cache(maxsize=64)

@@ -196,7 +196,15 @@ class Initiator:
         """When :meth:`handle_timer` wants to be called; None once done."""
         if self.done:
             return None
-        return min([self.expires, *(min(a.next_at, a.verdict_at) for a in self._attempts)])
+        at = self.expires
+        for attempt in self._attempts:
+            at = min(at, attempt.next_at, attempt.verdict_at)
+        return at
+
+    @property
+    def wants_to_send(self) -> bool:
+        """Whether :meth:`poll_transmit` has a datagram."""
+        return bool(self._out)
 
     def poll_transmit(self, now: float) -> bytes | None:
         """The next datagram to send, or None."""

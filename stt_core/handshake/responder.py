@@ -11,6 +11,7 @@ import hmac
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
+from functools import lru_cache
 from math import inf
 from typing import Final, NamedTuple
 
@@ -303,7 +304,7 @@ class Responder:
         base = cpace.generator(self._config.shared_seed, channel, hello.nonce_i + nonce_r, self._entropy)
         self.counters.pake_maps += 1
         yb = cpace.share(self._epochs.scalar(hello.nonce_i, nonce_r, now), base)
-        flags = Flags.NAMED if named else Flags(0)
+        flags = int(Flags.NAMED) if named else 0
         if self._both_prefer_chacha(hello):
             flags |= Flags.PREFER_CHACHA
         bare = Challenge(hello.version, hello.scid, self._new_cid(), nonce_r, yb, suite, flags)
@@ -323,10 +324,7 @@ class Responder:
         return self._config.prefer_chacha and bool(hello.flags & Flags.PREFER_CHACHA)
 
     def _choose_suite(self, hello: Hello) -> Suite | None:
-        common = [suite for suite in self._crypto.suites if hello.suites & suite]
-        if Suite.CHACHA20_POLY1305 in common and self._both_prefer_chacha(hello):
-            return Suite.CHACHA20_POLY1305
-        return common[0] if common else None
+        return _choose_suite(self._crypto.suites, hello.suites, self._both_prefer_chacha(hello))
 
     def _token_kind(self, hello: Hello, path: Path, now: float) -> TokenKind:
         if self._tokens.check(hello.token, path, now):
@@ -484,6 +482,15 @@ class Responder:
             grant=grant,
         )
         return Accepted(result, final)
+
+
+@lru_cache(maxsize=64)
+def _choose_suite(ours: tuple[Suite, ...], theirs: int, chacha: bool) -> Suite | None:
+    """Remembered, because most peers offer the same; and they can't offer more than 2^16 different ones."""
+    common = [suite for suite in ours if theirs & suite]
+    if chacha and Suite.CHACHA20_POLY1305 in common:
+        return Suite.CHACHA20_POLY1305
+    return common[0] if common else None
 
 
 def _padded(path: Path) -> bool:

@@ -13,7 +13,7 @@ from struct import Struct
 from typing import Final
 
 from stt_core.errors import protocol_violation
-from stt_core.keys import HASH_SIZE, expand, lv
+from stt_core.keys import HASH_SIZE, expand, lv, mac
 from stt_core.types import Resumed
 
 NO_SESSION: Final = bytes(8)
@@ -37,7 +37,7 @@ def heir_secret(resumption: bytes, ticket: bytes) -> bytes:
 
 def binder(rpsk: bytes, th1: bytes, ya: bytes, ticket: bytes) -> bytes:
     """32 bytes that only a holder of the ticket's secret can make, for this handshake alone."""
-    return hmac.digest(expand(rpsk, "binder"), lv(th1, ya, ticket), "sha256")
+    return mac(expand(rpsk, "binder"), lv(th1, ya, ticket))
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 import json
 from pathlib import Path
 
@@ -23,6 +24,13 @@ SIDES = [(Role.INITIATOR, "i"), (Role.RESPONDER, "r")]
 
 def test_vectors_are_what_the_second_implementation_says() -> None:
     assert reference.vectors() == _FILE
+
+
+@pytest.mark.parametrize("size", [0, 1, 16, 32, 63, 64, 65, 200])
+def test_mac_is_the_hmac_of_the_standard_library(size: int) -> None:
+    key = bytes(range(size))
+    for text in (b"", b"text", bytes(range(256)) * 5):
+        assert keys.mac(key, text) == hmac.digest(key, text, "sha256")
 
 
 def test_isk_from_seed_and_nonces() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from stt_core.frames import Datagram, FrameType, parse_frames_untrusted
 from stt_core.packing import Batch
 
 ROOM = 100
@@ -33,6 +34,14 @@ def test_the_last_may_be_filled_up_too() -> None:
     batch.add(b"x")
     batch.end_packet()
     assert batch.plains == [b"x" + bytes(99)]
+
+
+def test_a_packet_holds_no_more_frames_than_its_reader_takes_the_padding_counted() -> None:
+    batch = Batch(1168, 3)
+    for _ in range(400):
+        assert batch.add(Datagram(b"").encode(), (FrameType.DATAGRAM, 0))
+    batch.end_packet(pad=True)
+    assert [len(parse_frames_untrusted(plain)) for plain in batch.plains] == [255, 145]
 
 
 def test_a_run_is_one_record_and_ends_the_open_packet() -> None:

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import Any
 
 import pytest
 
 from stt_core.dht import (
     AttachedDht,
     Bootstrapped,
-    Dht,
-    DHTConfig,
-    DHTEvent,
     NodesFound,
     Outcome,
     ProvidersFound,
@@ -22,73 +18,14 @@ from stt_core.dht import (
 from stt_core.dht.attached import MOST_OPEN, MOST_WAITING, UNUSED
 from stt_core.dht.wire import LARGEST_FRAMED, Kind, Query, build_query
 from stt_core.errors import StateError
-from stt_core.events import AnyEvent, SessionClosed, SessionEstablished
+from stt_core.events import SessionClosed, SessionEstablished
 from stt_core.types import Path
-from tests.core.pair import Address, End, Flight, Net, entropy_of
+from tests.core.pair import Flight, Net
+from tests.dht.members import Member, town
 from tests.dht.network import CheapCrypto
 
 CONTENT = b"c" * 32
 NOWHERE = ("198.18.0.1", 9)
-
-
-class Member(End):
-    """An endpoint with a DHT on it."""
-
-    def __init__(self, net: Net, number: int, *, carrier: str = "session", v6: bool = False, **changes: Any) -> None:
-        super().__init__(f"member {number}", (f"20.{number >> 8}.{number & 255}.1", 4000), **changes)
-        config: dict[str, Any] = {"carrier": carrier, "shares_socket": True, "rpc_timeout": 3.0}
-        self.dht = Dht(
-            DHTConfig(port=4000, **config),
-            crypto=CheapCrypto(),
-            entropy=entropy_of(f"dht {number}"),
-            node_seed=number.to_bytes(32, "big"),
-            wall_offset=1.7e9,
-        )
-        self.told_of: list[DHTEvent] = []
-        self.attached = AttachedDht(self.dht, self.endpoint, self.told_of.append, reaches_ipv6=v6)
-        self.events: list[AnyEvent] = _PassedOn(self.attached, net)
-        self.net = net
-        net.ends.append(self)
-
-    @property
-    def sessions(self) -> int:
-        return len(self.endpoint.sessions())
-
-    def run(self, kind: type[Any], handle: int) -> Any:
-        """What that command ends with."""
-        self.attached.flush(self.net.now)
-        found: list[Any] = []
-
-        def over() -> bool:
-            found[:] = [each for each in self.told_of if isinstance(each, kind) and each.handle == handle]
-            return bool(found)
-
-        self.net.run_until(over)
-        return found[0]
-
-    def join(self, *friends: Address) -> Any:
-        return self.run(Bootstrapped, self.dht.bootstrap(friends, self.net.now))
-
-
-class _PassedOn(list[AnyEvent]):
-    """What an endpoint told, kept and passed on to its DHT."""
-
-    def __init__(self, attached: AttachedDht, net: Net) -> None:
-        super().__init__()
-        self._attached, self._net = attached, net
-
-    def append(self, event: AnyEvent) -> None:
-        super().append(event)
-        self._attached.handle_event(event, self._net.now)
-
-
-def town(count: int, **settings: Any) -> tuple[Net, list[Member]]:
-    """Members that joined by way of the first."""
-    net = Net()
-    members = [Member(net, number, **settings) for number in range(count)]
-    for member in members[1:]:
-        assert member.join(members[0].address).outcomes == {members[0].address: Outcome.ANSWERED}
-    return net, members
 
 
 def test_all_that_leaves_is_packets_of_sessions() -> None:
@@ -144,24 +81,6 @@ def test_so_are_the_sessions() -> None:
     assert set(member.run(Bootstrapped, handle).outcomes.values()) == {Outcome.NO_ANSWER}
 
 
-def test_whoever_has_another_seed_gets_no_answer_of_any_kind() -> None:
-    net, (alice, _) = town(2)
-    stranger = End("stranger", ("66.6.6.6", 666), shared_seed=b"another seed")
-    net.ends.append(stranger)
-    net.run(1)
-    before, answered = len(net.sent), alice.dht.statistics()["answered"]
-    signer = CheapCrypto().ed25519(b"m" * 32)
-    for recipient in (None, alice.dht.node_id):
-        for kind in Kind:
-            query = Query(kind, b"12345678", signer.public, addressed=recipient is not None, target=CONTENT)
-            if kind not in (Kind.ANNOUNCE, Kind.PUT):
-                net.put(Flight(stranger, stranger.path, alice.address, build_query(query, signer, recipient)))
-    net.run(5)
-    assert [flight for flight in net.sent[before:] if flight.to == stranger.address] == []
-    assert alice.attached.counters["outsiders"] == 8
-    assert alice.dht.statistics()["answered"] == answered
-
-
 def test_a_member_that_moves_is_heard_at_its_new_address_and_the_old_one_is_forgotten() -> None:
     net, (alice, bob, _) = town(3)
     net.run(1)
@@ -206,6 +125,17 @@ def test_an_open_dht_has_its_datagrams_beside_the_packets() -> None:
     assert {event.message for event in private.told(SessionClosed)} == {"no private DHT is here"}
     assert private.sessions == 0
     assert private.dht.statistics()["contacts"] == 0
+
+
+def test_an_endpoint_without_sessions_is_not_quiet_while_its_dht_waits() -> None:
+    net = Net()
+    member = Member(net, 1, carrier="udp")
+    member.dht.bootstrap([NOWHERE], net.now)
+    member.attached.flush(net.now)
+    due = member.dht.next_timer()
+    assert due is not None
+    assert member.endpoint.next_timer() == due
+    assert member.endpoint.quiet_until <= due
 
 
 def test_an_address_the_socket_does_not_reach_is_not_sent_to() -> None:

@@ -55,11 +55,12 @@ def stubborn(self: Initiator, data: bytes, now: float) -> None:
     [
         ("frames", frames, "_take", without_length_check),
         ("sealed", Datagrams, "receive", raising),
+        ("dht_frames", Datagrams, "receive_rpc", raising),
         ("streams", StreamMap, "on_lost", forgetful),
         ("handshake", Initiator, "receive_packet", stubborn),
         ("content_exchange", Manifest, "check_run_untrusted", credulous),
     ],
-    ids=["frames", "sealed", "streams", "handshake", "content"],
+    ids=["frames", "sealed", "dht_frames", "streams", "handshake", "content"],
 )
 def test_a_bug_is_found(
     name: str, owner: object, attribute: str, broken: Callable[..., object], monkeypatch: pytest.MonkeyPatch

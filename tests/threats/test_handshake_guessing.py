@@ -6,7 +6,6 @@ import hashlib
 import hmac
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -308,7 +307,7 @@ class TestLowOrderShares:
         hello = hello_of(initiator)
         challenge = reply_of(responder, hello)
         initiator.receive_packet(challenge, START)
-        fields = replace(parse_auth_proof_untrusted(sent(initiator)[0]), ya=point)
+        fields = parse_auth_proof_untrusted(sent(initiator)[0])._replace(ya=point)
         shares = cpace.transcript_ir(point, b"i", fields.yb, b"r")
         isk = cpace.intermediate_key(fields.nonce_i + fields.nonce_r, bytes(32), shares)
         forged = Transcript(CRYPTO, Suite(fields.suite), isk, first_hash(hello, challenge)).make_proof(
