@@ -474,6 +474,8 @@ class Channel:
         size = recovery.mtu.size
         limit = 0
         others = self._probes or self.control.queue or self.datagrams.outgoing
+        if not others and self._outgoing.limits_frames:  # what others say may need all the room there is
+            size = min(size, OVERHEAD + DATA_OVERHEAD + (self._outgoing.frame_limit or MAX_DATAGRAM))
         if others or self._outgoing.wants_to_send:
             most = 1 if recovery.reliable else min(max_segments, max(max_bytes // size, 1))
             limit = self.outbound.allowance(size, most, self._probes, now)

@@ -195,3 +195,21 @@ async def test_concurrent_sessions(world: World) -> None:
     accepted = [await node.accept() for _ in sessions]
     assert {session.session_id for session in accepted} == {session.session_id for session in sessions}
     assert len(node.get_active_sessions()) == 30
+
+
+@everywhere
+async def test_frame_size_optimization(world: World) -> None:
+    """Frame Size Optimization: what goes over a stream is the same whatever its frames."""
+    data = bytes(range(256)) * 1024
+    async with world.alice_and_bob() as (session, bob):
+        for number, size in enumerate((65536, 16384, 4096), 1):
+            stream = session.open_stream(stream_id=number, max_frame_size=size)
+            await stream.send(data)
+            assert await (await bob.accept_stream()).receive() == data
+        with pytest.raises(ValueError, match="max_frame_size"):
+            session.open_stream(max_frame_size=65537)
+        stream = await session.open_stream_when_possible(mode="bytes", max_frame_size=4096)
+        await stream.send(data)
+        await stream.send_eof()
+        other = await bob.accept_stream()
+        assert b"".join([part async for part in other]) == data
