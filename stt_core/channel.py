@@ -519,7 +519,7 @@ class Channel:
         """A packet that leaves by itself, without a batch: all that there is to say, or with ``full`` as much as fits
         where only one packet may leave. None where it is no such case."""
         acks = self.acks
-        head = acks.frame(now) if acks.pending else b""
+        head = acks.frame(now) if acks.pending and (now >= acks.rests_until or acks.due) else b""
         taken = self._outgoing.take_one(room - len(head), full=full)
         if taken is None:
             return None
