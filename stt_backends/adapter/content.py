@@ -41,7 +41,7 @@ THREADS: Final = 4
 """Threads that may work for one distribution at the same time."""
 MOST_SUPPLIES: Final = 256
 """Fetchers that are served at the same time."""
-IDLE: Final = 30.0
+SUPPLY_IDLE: Final = 30.0
 """Seconds without a question or a read, after which a fetcher gives way to others once all places are taken."""
 MOST_DISTRUSTED: Final = 1024
 TIMEOUT: Final = 30.0
@@ -280,7 +280,7 @@ class BaseContentDistribution(ABC, Generic[SessionT]):
     def _displace(self) -> bool:
         """Serve the fetcher that did nothing for longest no more, if that is long."""
         idlest = min((supply for supply in self._served if not supply.over), key=lambda each: each.heard, default=None)
-        if idlest is None or idlest.heard + IDLE > self.clock():
+        if idlest is None or idlest.heard + SUPPLY_IDLE > self.clock():
             return False
         idlest.over = True
         self._served[idlest].reset(ErrorCode.LIMIT_EXCEEDED)

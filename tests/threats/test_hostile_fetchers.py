@@ -53,10 +53,10 @@ async def test_those_that_do_nothing_give_way_to_others(
                     for hog in hogs:
                         await hog.send(AskBlock(0, block).encode())
                 assert await hear(await begin(theirs[1])) == Refused(Refusal.BUSY)
-                now[0] += adapter.IDLE - 1
+                now[0] += adapter.SUPPLY_IDLE - 1
                 assert await hear(await begin(theirs[1])) == Refused(Refusal.BUSY)
                 while isinstance(await hear(honest := await begin(theirs[1])), Refused):
-                    now[0] += adapter.IDLE + 1  # some of what was asked for may have been read until now
+                    now[0] += adapter.SUPPLY_IDLE + 1  # some of what was asked for may have been read until now
                 await honest.send(AskBlock(0, 0).encode())
                 assert isinstance(await hear(honest), Run)
                 tasks.cancel_scope.cancel()
