@@ -533,9 +533,12 @@ class Endpoint:
     def quiet_until(self) -> float:
         """No timer is due before this, monotonic seconds, infinite where there is none. :meth:`next_timer` may be
         later: most timers are set for an answer that comes, and this doesn't look which ones still stand."""
-        responder = None if self._responder is None else self._responder.next_timer()
         earliest = self._register.agenda.earliest
-        return earliest if responder is None or earliest < responder else responder
+        for other in (self._responder, self._guest):
+            due = None if other is None else other.next_timer()
+            if due is not None and due < earliest:
+                earliest = due
+        return earliest
 
     def next_timer(self) -> float | None:
         """When to call :meth:`handle_timer`, monotonic seconds; None for never. Poll for datagrams first."""

@@ -106,11 +106,16 @@ class Admission:
         self.now = 0
         """Connections that there are."""
 
+    @property
+    def full(self) -> bool:
+        """Whether there are as many as there may be."""
+        return self.now >= self.most
+
     def admit(self, target: Target) -> Refusal | None:
         """Why there can't be a connection to ``target``; None counts one more, until :meth:`release`."""
         if target not in self._allowed:
             return Refusal.NOT_ALLOWED
-        if self.now >= self.most:
+        if self.full:
             return Refusal.TOO_MANY
         self.now += 1
         return None

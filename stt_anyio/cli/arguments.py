@@ -148,6 +148,13 @@ def _parser() -> argparse.ArgumentParser:
         "address", metavar="HOST:PORT", help="of the receiver (an IPv6 address in [brackets]), or its ws:// URL"
     )
     _add_timeout(sender, "receiver")
+    sender.add_argument(
+        "--retry",
+        type=_day,
+        default=0.0,
+        metavar="SECONDS",
+        help="how long to look for a receiver that was lost under way, and go on (default not at all)",
+    )
     sender.set_defaults(run=send)
 
     receiver = commands.add_parser("recv", parents=[common], help="store files that are sent")
@@ -283,6 +290,11 @@ def _add_forwarding(commands: Any, common: argparse.ArgumentParser) -> None:
     )
     forwarding.add_argument(
         "--bind", type=_host, default="127.0.0.1", metavar="ADDR", help="address to listen on (default 127.0.0.1)"
+    )
+    forwarding.add_argument(
+        "--fallback",
+        metavar="URL",
+        help="ws:// or wss:// URL to go on by where UDP doesn't get through (default ws://HOST:PORT/)",
     )
     _add_timeout(forwarding, "other side")
     forwarding.set_defaults(run=forward)

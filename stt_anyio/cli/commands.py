@@ -8,21 +8,27 @@ from __future__ import annotations
 
 import argparse
 import os
+import time
+from collections import deque
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from stt_anyio import ByteStream, MessageStream, STTSession
+import anyio
+
+from stt_anyio import ByteStream, MessageStream, STTError, STTSession
 from stt_anyio.cli.addresses import Address, parse_destination, resolve, spelled
-from stt_anyio.cli.disk import Source
+from stt_anyio.cli.disk import Source, tidy
 from stt_anyio.cli.failure import Exit, Failure, failure_of
 from stt_anyio.cli.interrupts import signals
+from stt_anyio.cli.line import FIRST_DELAY, MAX_DELAY
 from stt_anyio.cli.names import problem_with
 from stt_anyio.cli.output import say
 from stt_anyio.cli.progress import Progress
 from stt_anyio.cli.seed import shared_seed
 from stt_anyio.cli.sessions import candid, connected, next_stream, running_node
 from stt_anyio.cli.summary import Summary
-from stt_anyio.cli.transfer import PURPOSE, confirm, receive_file, send_file
+from stt_anyio.cli.transfer import PURPOSE, Claims, confirm, receive_file, send_file
+from stt_core.backoff import Backoff
 
 # --- sending
 
@@ -36,7 +42,8 @@ def send(arguments: argparse.Namespace, summary: Summary) -> None:
         if paths:
             seed = shared_seed()
             addresses: Sequence[Address | str] = [where] if isinstance(where, str) else resolve(*where)
-            signals.run(lambda: send_files(seed, addresses, paths, arguments.timeout, summary, quiet=arguments.json))
+            timeout, retry, quiet = arguments.timeout, arguments.retry, arguments.json
+            signals.run(lambda: send_files(seed, addresses, paths, timeout, summary, quiet=quiet, retry=retry))
     finally:
         summary.failed = len(names) - summary.files
         if summary.files and not arguments.json:
@@ -73,22 +80,47 @@ async def send_files(
     summary: Summary,
     *,
     quiet: bool,
+    retry: float = 0.0,
 ) -> None:
-    """Connect, send what can be sent, close.
+    """Connect, send what can be sent, close. A session that is lost under way is made anew if that succeeds within
+    ``retry`` seconds, and the file that was cut goes on.
 
     :raises Failure: or ``STTError`` if the session can't be made, or ends; what fails one file is told to ``summary``.
     """
-    async with connected(seed, addresses, timeout) as session:
-        summary.begin()
+    waiting = deque(paths)
+    backoff = Backoff(os.urandom, FIRST_DELAY, MAX_DELAY)
+    deadline: float | None = None
+    while True:
         try:
-            with Progress(wanted=not quiet) as progress:
-                for path in paths:
-                    try:
-                        summary.add(await send_file(session, path, progress))
-                    except Failure as failure:
-                        summary.fail(failure)
-        finally:
-            summary.end(session)
+            async with connected(seed, addresses, timeout) as session:
+                deadline = None
+                summary.begin()
+                try:
+                    with Progress(wanted=not quiet) as progress:
+                        await _send_waiting(session, waiting, summary, progress)
+                finally:
+                    summary.end(session)
+            return
+        except (Failure, STTError) as error:
+            now = anyio.current_time()
+            if deadline is None:
+                if not summary.sessions:
+                    raise
+                deadline = now + retry
+            delay = backoff.next_delay(now)
+            if now + delay >= deadline or failure_of(error).code is not Exit.UNREACHABLE:
+                raise
+            say(f"trying again: {failure_of(error)}")
+            await anyio.sleep(delay)
+
+
+async def _send_waiting(session: STTSession, waiting: deque[Path], summary: Summary, progress: Progress) -> None:
+    while waiting:
+        try:
+            summary.add(await send_file(session, waiting[0], progress))
+        except Failure as failure:
+            summary.fail(failure)
+        waiting.popleft()
 
 
 # --- receiving
@@ -103,6 +135,7 @@ def receive(arguments: argparse.Namespace, summary: Summary) -> None:
         raise Failure(Exit.USAGE, f"can't write to {directory}")
     inbox = _Inbox(Path(directory), summary, quiet=arguments.json)
     seed = shared_seed()
+    tidy(Path(directory), time.time())
     host, port, transport = arguments.bind, arguments.port, arguments.transport
     signals.run(lambda: _listen(seed, host, port, transport, inbox, once=arguments.once))
 
@@ -128,6 +161,7 @@ class _Inbox:
         self._summary = summary
         self._quiet = quiet
         self._progress = Progress(wanted=not quiet)
+        self._claims = Claims()
 
     async def take_all(self, session: STTSession) -> None:
         """Every file of one session, one at a time; what goes wrong is told, and is no end to other sessions."""
@@ -149,12 +183,13 @@ class _Inbox:
             stream.reset()
             return True
         try:
-            name, size = await receive_file(stream, self._directory, self._progress)
+            name, moved = await receive_file(stream, self._directory, self._claims, self._progress)
         except Failure as failure:
             self._summary.fail(failure, files=1)
             return False
-        self._summary.add(size)
+        self._summary.add(moved)
         if not self._quiet:
-            say(f"received {name}, {size:,} bytes")
+            resumed = f", of which {moved.resumed:,} were here before" if moved.resumed else ""
+            say(f"received {name}, {moved.size:,} bytes{resumed}")
         await confirm(stream)
         return True

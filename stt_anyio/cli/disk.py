@@ -7,18 +7,24 @@ Nothing here waits for anything but the disk: a pipe without a writer is told ap
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
 import io
 import os
 import stat
+import time
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
 from stt_anyio.cli.failure import Exit, Failure
+from stt_anyio.cli.names import SUFFIX
 
 DIGEST_SIZE = 32
 """Bytes of BLAKE2b."""
+MAX_LEFT = 16
+MAX_AGE = 7 * 86400.0
+"""Parts that transfers which were cut leave in one directory, and for how many seconds."""
 _KINDS = (
     (stat.S_ISDIR, "a directory; send the files in it, or an archive of it"),
     (stat.S_ISFIFO, "a pipe, and no regular file"),
@@ -75,6 +81,15 @@ class Source:
         self._digest.update(data)
         return data
 
+    def digest(self) -> bytes:
+        """The hash of what was read so far."""
+        return self._digest.digest()
+
+    def rewind(self) -> None:
+        """Begin to read, and to hash, anew."""
+        self._file.seek(0)
+        self._digest = digest()
+
     def finish(self) -> bytes:
         """The hash of all that was read.
 
@@ -100,40 +115,59 @@ def _check_regular(path: Path, state: os.stat_result) -> None:
             raise Failure(Exit.USAGE, f"{path} is {kind}")
 
 
-class Part:
-    """A file being received, as ``name.part`` until :meth:`publish`.
+class InUse(Failure):
+    """Another transfer, of this process or another, is writing the same file."""
 
-    :raises Failure: if something is there already, under either name. ``OSError``: if it can't be made.
+
+class Part:
+    """A file being received, as ``name.stt.part`` until :meth:`publish`. Its holder has it locked against all others.
+
+    What an earlier transfer left there is kept: :attr:`left` bytes, which nobody may rely on before both sides have
+    compared the hash of them, see :meth:`recall`.
+
+    :raises Failure: if something stands under either name that is not ours to write. ``InUse``: if another transfer
+        writes it. ``OSError``: if it can't be made.
     """
 
     def __init__(self, final: Path) -> None:
         self.final = final
-        self.path = final.with_name(final.name + ".part")
+        self.path = final.with_name(final.name + SUFFIX)
         if os.path.lexists(final):
             raise _in_the_way(final)
-        # O_EXCL: never write through a link, or into a file that another transfer holds.
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         try:
-            self._file = io.FileIO(os.open(self.path, flags, 0o666), "w")
-        except FileExistsError:
-            raise Failure(
-                Exit.INTEGRITY,
-                f"{self.path.name} stands in the way: another transfer of it runs, or one was killed; then remove it",
-            ) from None
+            self._file = _claimed(self.path)
         except UnicodeEncodeError:
             reason = "that name can't be written in the encoding of the receiver's system"
             raise Failure(Exit.INTEGRITY, reason) from None
         self._digest = digest()
+        self.left = os.fstat(self._file.fileno()).st_size
+        self.size = 0
+        """Bytes that were recalled or written, and are hashed."""
+
+    def recall(self, most: int) -> int:
+        """Read and hash the next of the bytes that were left; how many these were, 0 at their end."""
+        data = self._file.read(most)
+        self._digest.update(data)
+        self.size += len(data)
+        return len(data)
+
+    def restart(self) -> None:
+        """Forget what was left."""
+        self._file.seek(0)
+        self._file.truncate()
+        self._digest = digest()
+        self.left = self.size = 0
 
     def write(self, parts: Iterable[bytes]) -> None:
         """Add to it."""
         data = memoryview(b"".join(parts))
         self._digest.update(data)
+        self.size += len(data)
         while data:
             data = data[self._file.write(data) :]
 
     def digest(self) -> bytes:
-        """The hash of all that was written."""
+        """The hash of all that was recalled and written."""
         return self._digest.digest()
 
     def publish(self) -> None:
@@ -142,14 +176,13 @@ class Part:
         :raises Failure: if something has got that name in the meantime. ``OSError``: if the disk won't.
         """
         os.fsync(self._file.fileno())
-        self._file.close()
         try:
             try:
                 os.link(self.path, self.final)  # unlike a rename, this never replaces anything
             except OSError as error:
                 if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS):
                     raise
-                # A file system without hard links. Of this program's transfers only the holder of the .part gets here.
+                # A file system without hard links. Of this program's transfers only the holder of the part gets here.
                 if os.path.lexists(self.final):
                     raise FileExistsError from None
                 self.path.rename(self.final)
@@ -157,19 +190,93 @@ class Part:
                 self.path.unlink()
         except FileExistsError:
             raise _in_the_way(self.final) from None
+        self._file.close()  # and with it the lock, once nothing stands under the old name
         try:
             _sync_directory(self.final.parent)
         except OSError:
             self.final.unlink()
             raise
 
+    def keep(self) -> None:
+        """Let go of it, and leave what there is to a later transfer; some of those that were left earlier may go."""
+        if not os.fstat(self._file.fileno()).st_size:
+            self.discard()
+            return
+        self._file.close()
+        tidy(self.path.parent, time.time())
+
     def discard(self) -> None:
         """Forget it, as far as it isn't published."""
-        # What can't even be removed stays, and is named to whoever wants to send it again.
+        # What can't even be removed stays, and the next transfer of that name begins from it.
+        if not self._file.closed:
+            with suppress(OSError):
+                self.path.unlink()
         with suppress(OSError):
             self._file.close()
-        with suppress(OSError):
-            self.path.unlink()
+
+
+def _claimed(path: Path) -> io.FileIO:
+    """The file at ``path``, new or left there by an earlier transfer, locked."""
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+    while True:
+        try:
+            file = io.FileIO(os.open(path, flags, 0o666), "r+")
+        except OSError as error:
+            if error.errno in (errno.ELOOP, errno.EISDIR, errno.ENXIO):  # a link, a directory, a socket
+                raise _not_ours(path) from None
+            raise
+        try:
+            if _locks(file, path):
+                return file
+        except BaseException:
+            file.close()
+            raise
+        file.close()
+
+
+def _locks(file: io.FileIO, path: Path) -> bool:
+    """Lock it; False where it is no longer what stands at ``path``.
+
+    :raises Failure: if it can't be one of ours. ``InUse``: if another holds it.
+    """
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        raise _not_ours(path)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise InUse(Exit.INTEGRITY, f"{path.name} stands in the way: another transfer of it runs") from None
+    state = os.fstat(file.fileno())
+    if state.st_uid != os.geteuid():
+        raise _not_ours(path)
+    try:
+        now = path.lstat()
+    except FileNotFoundError:
+        return False
+    if (now.st_dev, now.st_ino) != (state.st_dev, state.st_ino):
+        return False
+    if state.st_nlink > 1:  # killed between its two last steps, or somebody's link: what it also names is left alone
+        path.unlink()
+        return False
+    return True
+
+
+def _not_ours(path: Path) -> Failure:
+    return Failure(Exit.INTEGRITY, f"{path.name} stands in the way, and is nothing that a transfer left; remove it")
+
+
+def tidy(directory: Path, wall: float) -> None:
+    """Remove what transfers that were cut left in ``directory``, but for the 16 last of the 7 days before ``wall``
+    (seconds since the epoch), and for what is in use."""
+    left = []
+    for path in directory.glob(f"*{SUFFIX}"):
+        with suppress(OSError):  # another transfer may have finished it
+            left.append((path.lstat().st_mtime, path))
+    left.sort(reverse=True)
+    for number, (changed, path) in enumerate(left):
+        if number < MAX_LEFT and wall - changed < MAX_AGE:
+            continue
+        with suppress(OSError, Failure), _claimed(path):
+            path.unlink()
 
 
 def _in_the_way(final: Path) -> Failure:

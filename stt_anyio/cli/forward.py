@@ -7,14 +7,16 @@ side that serves connects to nothing but what it was told to allow.
 from __future__ import annotations
 
 import argparse
+from collections import Counter
 from collections.abc import Sequence
 from ipaddress import ip_address
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 from anyio.abc import TaskGroup
 
-from stt_anyio import ByteStream, MessageStream, SessionClosedError, STTError, STTSession
+from stt_anyio import ByteStream, MessageStream, SessionClosedError, STTError, STTNode, STTSession
 from stt_anyio.cli.addresses import Address, parse_destination, resolve, spelled
 from stt_anyio.cli.failure import Exit, Failure, failure_of
 from stt_anyio.cli.interrupts import signals
@@ -23,10 +25,11 @@ from stt_anyio.cli.output import say
 from stt_anyio.cli.seed import shared_seed
 from stt_anyio.cli.sessions import candid, named, next_stream, reached, running_node, say_interrupted
 from stt_anyio.cli.summary import Summary
-from stt_anyio.cli.tcp import Relay, TcpStream, accepted, dial, listen
+from stt_anyio.cli.tcp import Relay, TcpStream, accept, dial, listen
 from stt_core.config import KIB, MIB
 from stt_core.errors import Violation
 from stt_core.forwarding import WORDS, Admission, Refusal, Target, parse_request_untrusted
+from stt_core.state import SessionState
 
 MAX_CONNECTIONS = 400
 """At once, on either side: each takes a descriptor, and most systems give 1024 to a process."""
@@ -77,11 +80,21 @@ def forward(arguments: argparse.Namespace, summary: Summary) -> None:
     """``stt forward``: carry what connects to a port here, until interrupted."""
     where = parse_destination(arguments.address)
     target = Target.parse(arguments.target)
+    detour = _url(arguments.fallback)
     host, port = _numeric(arguments.bind), arguments.local_port
     seed = shared_seed()
     addresses: Sequence[Address | str] = [where] if isinstance(where, str) else resolve(*where)
     forwarder = _Forwarder(target, summary)
-    signals.run(lambda: forwarder.run(seed, addresses, arguments.timeout, host, port))
+    signals.run(lambda: forwarder.run(seed, addresses, arguments.timeout, host, port, detour))
+
+
+def _url(text: str | None) -> str | None:
+    if text is None:
+        return None
+    where = parse_destination(text)
+    if not isinstance(where, str):
+        raise Failure(Exit.USAGE, f"--fallback is '{text}', expected a ws:// or wss:// URL")
+    return where
 
 
 def _numeric(host: str) -> str:
@@ -100,7 +113,15 @@ class _Forwarder:
         self._tally = _Tally()
         self._admission = Admission([target], MAX_CONNECTIONS)
 
-    async def run(self, seed: bytes, addresses: Sequence[Address | str], timeout: float, host: str, port: int) -> None:
+    async def run(
+        self,
+        seed: bytes,
+        addresses: Sequence[Address | str],
+        timeout: float,
+        host: str,
+        port: int,
+        detour: str | None,
+    ) -> None:
         """Listen at ``host`` and ``port``, connect, and carry until cancelled."""
         try:
             listener = listen(host, port)
@@ -108,14 +129,16 @@ class _Forwarder:
             raise Failure(Exit.USAGE, f"can't listen on {host} TCP port {port}: {error.strerror}") from error
         with listener:
             async with reached(seed, addresses, timeout, accept=False, **SETTINGS) as (session, address):
-                line = Line(session, address)
+                if detour is None and not isinstance(address, str):
+                    detour = f"ws://{named(address)}/"  # where serve has it with --transport both
+                line = Line(session, address, detour)
                 say(f"listening on {spelled(*listener.getsockname()[:2])}")
                 say(f"forwarding to {self._target} by way of {named(address)}")
                 try:
                     async with anyio.create_task_group() as tasks:
                         tasks.start_soon(line.keep)
-                        async for tcp in accepted(listener, _tell_exhausted):
-                            self._take(tasks, line, tcp)
+                        while True:
+                            self._take(tasks, line, await accept(listener, _tell_exhausted))
                 finally:
                     self._summary.details = self._tally.details(
                         resumed=line.resumed, renewed=line.renewed, transport=line.current.path.transport
@@ -169,26 +192,30 @@ def _tell_exhausted(error: OSError) -> None:
 
 _REASONS = {
     Refusal.NOT_ALLOWED: "it is not allowed",
-    Refusal.TOO_MANY: f"there are {MAX_CONNECTIONS} already",
+    Refusal.TOO_MANY: "there are as many already as can be",
 }
 
 
 def serve(arguments: argparse.Namespace, summary: Summary) -> None:
     """``stt serve``: connect those who hold the seed to what is allowed, until interrupted."""
-    server = _Server([Target.parse(text) for text in arguments.allow], summary)
+    server = Server([Target.parse(text) for text in arguments.allow], summary)
     seed = shared_seed()
     host, port, transport, keep = arguments.bind, arguments.port, arguments.transport, arguments.keep
     signals.run(lambda: server.run(seed, bind_address=host, port=port, transport=transport, detached_timeout=keep))
 
 
-class _Server:
-    """Connects streams to the targets that are allowed."""
+class Server:
+    """Connects streams to the targets that are allowed, at most ``most`` at once."""
 
-    def __init__(self, allowed: Sequence[Target], summary: Summary) -> None:
+    def __init__(self, allowed: Sequence[Target], summary: Summary, most: int = MAX_CONNECTIONS) -> None:
         self._allowed = allowed
         self._summary = summary
         self._tally = _Tally()
-        self._admission = Admission(allowed, MAX_CONNECTIONS)
+        self._admission = Admission(allowed, most)
+        self._open: Counter[STTSession] = Counter()
+        """Connections by the sessions they came through."""
+        self._silent: dict[STTSession, None] = {}
+        """Sessions whose peer fell silent, the first of them first; some may be back."""
 
     async def run(self, seed: bytes, **settings: Any) -> None:
         """Listen, and serve until cancelled."""
@@ -197,12 +224,32 @@ class _Server:
                 node.on_session_closed(
                     lambda session_id, reason: None if session_id else say("refused a peer that holds another seed")
                 )
-                node.on_session_detached(lambda session: say("a client fell silent; its connections are kept"))
                 say(f"listening on {spelled(settings['bind_address'], node.port)}")
                 say(f"allowed: {', '.join(map(str, self._allowed)) or 'nothing; --allow HOST:PORT allows a target'}")
-                await node.serve(self._take_all)
+                await self.serve(node)
         finally:
             self._summary.details = self._tally.details()
+
+    async def serve(self, node: STTNode) -> None:
+        """Serve all who connect to ``node``, until it stops."""
+        node.on_session_detached(self._on_silence)
+        await node.serve(self._take_all)
+
+    def _on_silence(self, session: STTSession) -> None:
+        self._silent.pop(session, None)
+        self._silent[session] = None
+        say("a client fell silent; its connections are kept")
+
+    async def _make_room(self) -> None:
+        """Give up the connections of clients that have been silent for longest, as far as others need the room."""
+        while self._admission.full and self._silent:
+            session = next(iter(self._silent))
+            del self._silent[session]
+            if session.state is SessionState.DETACHED and self._open[session]:
+                say("a client that is silent is given up: others need the room")
+                await session.close(linger=0)
+                while self._open[session]:
+                    await anyio.lowlevel.checkpoint()
 
     async def _take_all(self, session: STTSession) -> None:
         """Every stream of one session, all at once; its end is no end of the command's."""
@@ -216,6 +263,9 @@ class _Server:
                 self._summary.fail(failure)
             else:
                 say(f"a client is gone: {failure}")
+        finally:
+            self._silent.pop(session, None)
+            del self._open[session]
 
     async def _take(self, stream: ByteStream | MessageStream) -> None:
         try:
@@ -227,12 +277,17 @@ class _Server:
             self._refuse(stream, Refusal.NOT_ALLOWED, "refused a stream of messages")
             return
         refusal = self._admission.admit(target)
+        if refusal is Refusal.TOO_MANY:
+            await self._make_room()
+            refusal = self._admission.admit(target)
         if refusal is not None:
             self._refuse(stream, refusal, f"refused a connection to {target}: {_REASONS[refusal]}")
             return
+        self._open[stream.session] += 1
         try:
             await self._connect(stream, target)
         finally:
+            self._open[stream.session] -= 1
             self._admission.release()
 
     def _refuse(self, stream: ByteStream | MessageStream, code: Refusal, reason: str) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+from itertools import cycle
 from typing import Any
 
 import anyio
@@ -32,11 +33,12 @@ noticed."""
 
 
 class Line:
-    """The session with one peer, at the address where it answered first. ``session`` is what was made there."""
+    """The session with one peer: ``session``, made at ``address``. It may also be reached at ``detour``, a URL."""
 
-    def __init__(self, session: STTSession, address: Address | str) -> None:
+    def __init__(self, session: STTSession, address: Address | str, detour: str | None) -> None:
         self._node = session.node
         self._address = address
+        self._detour = detour
         self._session = session
         self._news = self._node.make_parking_lot()
         self._node.on_session_closed(self._look)
@@ -69,22 +71,30 @@ class Line:
         :raises STTError: if that can't succeed any more.
         """
         while True:
+            await self._allow_detour()
             while self._session.alive:
                 await self._news.park()
             say(f"lost {named(self._address)}; trying again")
             await self._regain()
             self._news.wake_all()
 
+    async def _allow_detour(self) -> None:
+        if self._detour is not None:
+            try:
+                await self._session.allow_fallback(self._detour)
+            except ConnectError as error:
+                logger.info("there is no way round by %s: %s", self._detour, error)
+
     async def _regain(self) -> None:
         backoff = Backoff(os.urandom, FIRST_DELAY, MAX_DELAY)
         last = self._session
-        while True:
+        for way in cycle([self._address] if self._detour is None else [self._address, self._detour]):
             try:
-                self._session = await self._attempt(last)
+                self._session = await self._attempt(last, way)
             except (AuthenticationError, VersionError):
                 raise
             except ConnectError as error:
-                logger.info("can't reach %s, trying again: %s", named(self._address), error)
+                logger.info("can't reach %s, trying again: %s", named(way), error)
                 await anyio.sleep(backoff.next_delay(anyio.current_time()))
             else:
                 break
@@ -95,11 +105,11 @@ class Line:
             self.renewed += 1
             say(f"{named(self._address)} is back, in a new session; the connections of the last one are lost")
 
-    async def _attempt(self, last: STTSession) -> STTSession:
+    async def _attempt(self, last: STTSession, way: Address | str) -> STTSession:
         token = last.resumption_token
         if token is None:
-            return await self._node.connect(self._address, timeout=ATTEMPT_PATIENCE)
-        return await self._node.resume(token, self._address, timeout=ATTEMPT_PATIENCE)
+            return await self._node.connect(way, timeout=ATTEMPT_PATIENCE)
+        return await self._node.resume(token, way, timeout=ATTEMPT_PATIENCE)
 
     def _look(self, *_: Any) -> None:
         self._news.wake_all()

@@ -10,8 +10,10 @@ from pathlib import Path
 
 from stt_anyio.cli.failure import Exit, Failure
 
-MAX_NAME = 255 - len(".part")
-"""Bytes of UTF-8: what common file systems take, with room for the suffix of unfinished files."""
+SUFFIX = ".stt.part"
+"""Of files that are not whole yet. What ends like this is ours, so that it may be written to again."""
+MAX_NAME = 255 - len(SUFFIX)
+"""Bytes of UTF-8: what common file systems take, with room for the suffix."""
 _DEVICES = {"con", "prn", "aux", "nul", *(f"{name}{number}" for name in ("com", "lpt") for number in range(1, 10))}
 
 

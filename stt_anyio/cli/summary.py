@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from typing import Any
+from typing import Any, NamedTuple
 
 from stt_anyio import STTSession
 from stt_anyio.cli.failure import Exit, Failure
@@ -16,11 +16,20 @@ from stt_core.statistics import SessionStatistics
 logger = logging.getLogger("stt.cli")
 
 
+class Moved(NamedTuple):
+    """A file that is across: its size, and how many bytes of it an earlier transfer had moved."""
+
+    size: int
+    resumed: int
+
+
 class Summary:
     """Counts what is across, in files and bytes; ``failure`` is what decides the exit code, the first that happened."""
 
     def __init__(self) -> None:
         self.bytes = 0
+        self.resumed = 0
+        """Of these, what an earlier transfer had moved."""
         self.files = 0
         self.failed = 0
         self.failure: Failure | None = None
@@ -29,6 +38,8 @@ class Summary:
         self._seconds = 0.0
         self._begun = 0.0
         self._sessions = 0
+        self.sessions = 0
+        """How many there were."""
         self._statistics: SessionStatistics | None = None
         self._transport = "udp"
 
@@ -37,6 +48,7 @@ class Summary:
         if not self._sessions:
             self._begun = time.monotonic()
         self._sessions += 1
+        self.sessions += 1
 
     def end(self, session: STTSession) -> None:
         """A session has ended: note its figures."""
@@ -46,10 +58,11 @@ class Summary:
         self._statistics = session.statistics()
         self._transport = session.path.transport
 
-    def add(self, size: int) -> None:
+    def add(self, moved: Moved) -> None:
         """One more file is across."""
         self.files += 1
-        self.bytes += size
+        self.bytes += moved.size
+        self.resumed += moved.resumed
 
     def fail(self, failure: Failure, *, files: int = 0) -> None:
         """Something went wrong, and that many files didn't get across by it: say so at once."""
@@ -72,7 +85,7 @@ class Summary:
     @property
     def rate(self) -> float:
         """MB (10^6 bytes) a second."""
-        return self.bytes / self._seconds / 1e6 if self._seconds else 0.0
+        return (self.bytes - self.resumed) / self._seconds / 1e6 if self._seconds else 0.0
 
     def as_json(self) -> str:
         """The one line on stdout that ``--json`` ends with; ``loss`` and ``rtt_ms`` are the last session's."""
@@ -85,6 +98,7 @@ class Summary:
         statistics = self._statistics
         return {
             "bytes": self.bytes,
+            "resumed_bytes": self.resumed,
             "files": self.files,
             "failed": self.failed,
             "seconds": round(self._seconds, 6),
@@ -96,5 +110,6 @@ class Summary:
 
     def __str__(self) -> str:
         files = f"{self.files} file" if self.files == 1 else f"{self.files} files"
+        resumed = f"; {self.resumed:,} bytes of these were there before" if self.resumed else ""
         failed = f"; {self.failed} failed" if self.failed else ""
-        return f"{files}, {self.bytes:,} bytes in {self._seconds:.2f} s, {self.rate:.1f} MB/s{failed}"
+        return f"{files}, {self.bytes:,} bytes in {self._seconds:.2f} s, {self.rate:.1f} MB/s{resumed}{failed}"

@@ -13,7 +13,7 @@ import errno
 import os
 import socket
 import struct
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
 import anyio
@@ -134,8 +134,9 @@ def listen(host: str, port: int) -> socket.socket:
     return sock
 
 
-async def accepted(listener: socket.socket, on_exhausted: Callable[[OSError], None]) -> AsyncIterator[TcpStream]:
-    """The connections that come to ``listener``, without end; ``on_exhausted`` is told when one can't be taken yet."""
+async def accept(listener: socket.socket, on_exhausted: Callable[[OSError], None]) -> TcpStream:
+    """The next connection that comes to ``listener``; ``on_exhausted`` is told when it can't be taken yet."""
+    await anyio.lowlevel.checkpoint()
     while True:
         try:
             sock, _ = listener.accept()
@@ -147,7 +148,7 @@ async def accepted(listener: socket.socket, on_exhausted: Callable[[OSError], No
                 await anyio.sleep(BREATHER)
             # Anything else is of one connection, which was over before it was taken (accept(2)).
         else:
-            yield TcpStream(sock)
+            return TcpStream(sock)
 
 
 class Relay:

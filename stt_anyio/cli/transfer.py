@@ -4,16 +4,22 @@ Rule: nothing stands under its final name before it is whole, verified and on di
 receiver's explicit word that it is. Memory is flat: disk and network are kept in step by flow control. A file that
 fails is over, on both sides and for both; the session goes on to the next.
 
+A transfer that was cut leaves what had come, and the next of that name goes on from there, where the sender finds that
+it is the beginning of its file: both hash those bytes again, and the hash over the whole file begins with them.
+
 On the stream, each JSON text behind its length (u32)::
 
     sender    {"name": …, "size": …}            receiver  {"accept": true} or {"error": …}
-    sender    size bytes, BLAKE2b-256 of them   receiver  {"done": true} or {"error": …}
+      where something was left, the receiver adds "have": N and "hash": BLAKE2b-256 of these N bytes, in hex
+    sender    {"from": N}, or 0 to begin anew
+    sender    the other bytes, BLAKE2b-256 of all    receiver  {"done": true} or {"error": …}
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +27,12 @@ import anyio
 from anyio import to_thread
 
 from stt_anyio import ByteStream, StreamResetError, STTSession
-from stt_anyio.cli.disk import DIGEST_SIZE, Part, Source
+from stt_anyio.cli.disk import DIGEST_SIZE, InUse, Part, Source
 from stt_anyio.cli.failure import Exit, Failure, failure_of
 from stt_anyio.cli.names import for_display, safe_path
+from stt_anyio.cli.output import say
 from stt_anyio.cli.progress import Progress
+from stt_anyio.cli.summary import Moved
 from stt_core.errors import SessionClosedError, StreamError
 
 CHUNK = 1024 * 1024
@@ -34,6 +42,8 @@ MAX_SHOWN = 500
 """Characters of the peer's reasons that are shown."""
 MAX_SIZE = 2**63 - 1
 """Bytes: what file systems count to."""
+LOOK_AGAIN = 0.1
+"""Seconds between two looks at a session that may be over."""
 PURPOSE = "stt.file"
 GIVEN_UP = 0x101
 """Stream code: the sender can't finish this file."""
@@ -95,8 +105,8 @@ async def _tell(stream: ByteStream, **record: Any) -> None:
 # --- sending
 
 
-async def send_file(session: STTSession, path: Path, progress: Progress) -> int:
-    """Send one file and wait for the receiver's word that it is stored; returns its size in bytes.
+async def send_file(session: STTSession, path: Path, progress: Progress) -> Moved:
+    """Send one file, or of it what the receiver lacks, and wait for the receiver's word that it is stored.
 
     :raises Failure: if the receiver refused it or could not store it, or the file can't be read or changed under our
         hands. ``SessionClosedError``: if the session ended.
@@ -106,35 +116,56 @@ async def send_file(session: STTSession, path: Path, progress: Progress) -> int:
         stream = await session.open_stream_when_possible(purpose=PURPOSE, mode="bytes")
         assert isinstance(stream, ByteStream)
         try:
-            await _offer(stream, source, progress)
+            resumed = await _offer(stream, source, progress)
         except (Failure, StreamError) as error:
             stream.reset(GIVEN_UP)  # changes nothing where the receiver has said its last word
             failure = failure_of(error)
             raise Failure(failure.code, f"{path}: {failure}") from error
         # Not if we are cancelled: an end in the middle of a file would reach the receiver before the session's does.
         await stream.aclose()
-        return source.size
+        return Moved(source.size, resumed)
     finally:
         source.close()
 
 
-async def _offer(stream: ByteStream, source: Source, progress: Progress) -> None:
+async def _offer(stream: ByteStream, source: Source, progress: Progress) -> int:
     reader = _Reader(stream)
     try:
         await _tell(stream, name=source.path.name, size=source.size)
-        _expect(await reader.record(), "accept")
+        answer = await reader.record()
+        _expect(answer, "accept")
         with progress.file(source.path.name, source.size) as advance:
-            await _send_body(stream, source, advance)
+            resumed = await _agree(stream, source, answer, advance)
+            await _send_body(stream, source, source.size - resumed, advance)
         await stream.send_eof()
     except StreamError:
         # The receiver stopped reading: its reason comes on the stream.
         _expect(await reader.record(), "done")
         raise
     _expect(await reader.record(), "done")
+    return resumed
 
 
-async def _send_body(stream: ByteStream, source: Source, advance: Callable[[int], None]) -> None:
-    left = source.size
+async def _agree(stream: ByteStream, source: Source, answer: dict[str, Any], advance: Callable[[int], None]) -> int:
+    """How many bytes the receiver has already: as many as it says, if they are the beginning of this file."""
+    if "have" not in answer:
+        return 0
+    have = answer["have"]
+    if type(have) is not int or not 0 < have <= source.size:
+        raise Failure(Exit.INTEGRITY, "the receiver claims to have what there isn't: not our protocol")
+    left = have
+    while left:
+        left -= len(await to_thread.run_sync(source.read, min(CHUNK, left)))
+    if source.digest().hex() != answer.get("hash"):
+        say(f"{source.path}: sent from its beginning: what the receiver has left of that name is of another file")
+        source.rewind()
+        have = 0
+    advance(have)
+    await _tell(stream, **{"from": have})
+    return have
+
+
+async def _send_body(stream: ByteStream, source: Source, left: int, advance: Callable[[int], None]) -> None:
     while left:
         data = await to_thread.run_sync(source.read, min(CHUNK, left))
         await stream.send(data)
@@ -152,8 +183,45 @@ def _expect(record: dict[str, Any], word: str) -> None:
 # --- receiving
 
 
-async def receive_file(stream: ByteStream, directory: Path, progress: Progress) -> tuple[str, int]:
-    """Take the file offered on ``stream``; returns its name and size in bytes once it is stored.
+class Claims:
+    """Which sessions of this process are receiving which files."""
+
+    def __init__(self) -> None:
+        self._holders: dict[Path, STTSession] = {}
+
+    @asynccontextmanager
+    async def part(self, final: Path, session: STTSession) -> AsyncIterator[Part]:
+        """The unfinished file for ``final``, for this session alone.
+
+        Where another session has it, that may be one of a sender that was killed: this waits until it is over, or its
+        peer was heard, as every living peer is within a few seconds.
+
+        :raises Failure: if it can't be had.
+        """
+        heard: dict[STTSession, int] = {}
+        while True:
+            holder = self._holders.get(final)
+            try:
+                part = await to_thread.run_sync(Part, final)
+                break
+            except InUse:
+                if holder is None or _heard(holder) > heard.setdefault(holder, _heard(holder)):
+                    raise
+            await anyio.sleep(LOOK_AGAIN)
+        self._holders[final] = session
+        try:
+            yield part
+        finally:
+            del self._holders[final]
+
+
+def _heard(session: STTSession) -> int:
+    """How many packets have come."""
+    return session.statistics().packets_received if session.alive else -1
+
+
+async def receive_file(stream: ByteStream, directory: Path, claims: Claims, progress: Progress) -> tuple[str, Moved]:
+    """Take the file offered on ``stream``; returns its name, and what moved, once it is stored.
 
     The sender does not know that yet: :func:`confirm` tells.
 
@@ -166,13 +234,14 @@ async def receive_file(stream: ByteStream, directory: Path, progress: Progress) 
         name, size = _offered(await reader.record())
         final = safe_path(directory, name)
         named = f"{name}: "
-        await _store(stream, reader, await to_thread.run_sync(Part, final), size, progress)
+        async with claims.part(final, stream.session) as part:
+            resumed = await _store(stream, reader, part, size, progress)
     except SessionClosedError as error:
         failure = failure_of(error)
         raise Failure(failure.code, f"{named}{failure}") from error
     except StreamError as error:
         reason = "the other side gave the transfer up"
-        if isinstance(error, StreamResetError) and error.code == GIVEN_UP:
+        if _gave_up(error):
             reason = "the sender gave it up: it changed there while it was sent, or can't be read"
         stream.reset()
         raise Failure(Exit.INTEGRITY, named + reason) from error
@@ -180,7 +249,11 @@ async def receive_file(stream: ByteStream, directory: Path, progress: Progress) 
         failure = error if isinstance(error, Failure) else _disk_failure(error)
         await _say_last(stream, error=str(failure))
         raise Failure(failure.code, f"{named}{failure}") from error
-    return name, size
+    return name, Moved(size, resumed)
+
+
+def _gave_up(error: BaseException) -> bool:
+    return isinstance(error, StreamResetError) and error.code == GIVEN_UP
 
 
 async def confirm(stream: ByteStream) -> None:
@@ -208,16 +281,51 @@ def _offered(offer: dict[str, Any]) -> tuple[str, int]:
     return name, size
 
 
-async def _store(stream: ByteStream, reader: _Reader, part: Part, size: int, progress: Progress) -> None:
+async def _store(stream: ByteStream, reader: _Reader, part: Part, size: int, progress: Progress) -> int:
     try:
-        await _tell(stream, accept=True)
         with progress.file(part.final.name, size) as advance:
-            await _receive_body(reader, part, size, advance)
+            resumed = await _resume(stream, reader, part, size)
+            advance(resumed)
+            await _receive_body(reader, part, size - resumed, advance)
         await reader.end()
         await to_thread.run_sync(part.publish)
-    except BaseException:
+    except (SessionClosedError, StreamError) as error:
+        if _gave_up(error):
+            part.discard()
+        else:
+            part.keep()
+        raise
+    except Exception:
         part.discard()
         raise
+    except BaseException:  # a signal
+        part.keep()
+        raise
+    return resumed
+
+
+async def _resume(stream: ByteStream, reader: _Reader, part: Part, size: int) -> int:
+    """Accept the file; how many bytes of it both sides found to be here already."""
+    if part.left > size:
+        _begin_anew(part)
+    while await to_thread.run_sync(part.recall, CHUNK):
+        pass
+    have = part.size
+    if not have:
+        await _tell(stream, accept=True)
+        return 0
+    await _tell(stream, accept=True, have=have, hash=part.digest().hex())
+    start = (await reader.record()).get("from")
+    if start == 0:
+        _begin_anew(part)
+    elif start != have:
+        raise Failure(Exit.INTEGRITY, "a transfer that begins somewhere else: not our protocol")
+    return have if start else 0
+
+
+def _begin_anew(part: Part) -> None:
+    say(f"{part.final.name}: received from its beginning: what was left of that name is of another file")
+    part.restart()
 
 
 async def _receive_body(reader: _Reader, part: Part, size: int, advance: Callable[[int], None]) -> None:

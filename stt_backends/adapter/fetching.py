@@ -439,6 +439,7 @@ class BaseFetching:
                 self._have[piece] = 1
                 self._pending -= piece in self._wanted
                 self._distribution.tell_gained(self.content_id, piece)
+                logger.debug("piece %d of %s is stored", piece, self.content_id.hex())
         self.news.wake_all()
 
     def _fail(self, error: Exception) -> None:

@@ -109,7 +109,7 @@ class Receiver:
 
     def wait_for_part(self, name: str) -> None:
         """Until the first bytes of a file are there, which is long before the last of a large one."""
-        part = self.directory / f"{name}.part"
+        part = self.directory / f"{name}.stt.part"
         while not part.exists() or part.stat().st_size == 0:
             assert self.process.poll() is None
             assert not (self.directory / name).exists()

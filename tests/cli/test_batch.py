@@ -140,13 +140,13 @@ def test_two_senders_of_one_name_at_once(tmp_path: Path, inbox: Path) -> None:
             stream = await offer(session, name="a", size=5)
             assert await hear(stream) == {"accept": True}
             done = await to_thread.run_sync(stt, "send", str(source), receiver.address)
-            assert receiver.stored() == ["a.part"]
+            assert receiver.stored() == ["a.stt.part"]
             return done.returncode, done.stderr
 
     with receiving(inbox, once=False) as receiver:
         code, stderr = anyio.run(scenario, receiver)
     assert code == 5
-    assert "a.part stands in the way: another transfer of it runs" in stderr
+    assert "a.stt.part stands in the way: another transfer of it runs" in stderr
 
 
 def test_a_second_sender_is_turned_away_by_a_receiver_for_one_session(tmp_path: Path, inbox: Path) -> None:

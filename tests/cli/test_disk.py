@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import errno
+import fcntl
+import io
 import os
 from pathlib import Path
 
 import pytest
 
-from stt_anyio.cli.disk import Part, Source, digest
+from stt_anyio.cli.disk import MAX_AGE, MAX_LEFT, InUse, Part, Source, digest, tidy
 from stt_anyio.cli.failure import Exit, Failure
 
 
@@ -45,7 +47,7 @@ def test_what_took_the_name_in_the_meantime_is_not_replaced(tmp_path: Path) -> N
 
 def test_neither_a_file_nor_a_link_is_written_through(tmp_path: Path) -> None:
     (tmp_path / "target").write_bytes(b"old")
-    for name in ("a", "b.part"):
+    for name in ("a", "b.stt.part"):
         (tmp_path / name).symlink_to("target")
     (tmp_path / "c").symlink_to("nowhere")
     for name in ("a", "b", "c"):
@@ -53,6 +55,84 @@ def test_neither_a_file_nor_a_link_is_written_through(tmp_path: Path) -> None:
             Part(tmp_path / name)
     assert (tmp_path / "target").read_bytes() == b"old"
     assert not (tmp_path / "nowhere").exists()
+
+
+def test_a_part_is_locked_against_all_others_until_it_is_over(tmp_path: Path) -> None:
+    first = Part(tmp_path / "a")
+    with pytest.raises(InUse, match="another transfer of it runs"):
+        Part(tmp_path / "a")
+    first.write([b"half"])
+    first.keep()
+    second = Part(tmp_path / "a")
+    assert second.left == 4
+    assert second.recall(100) == 4
+    second.write([b" whole"])
+    second.publish()
+    assert (tmp_path / "a").read_bytes() == b"half whole"
+    assert second.digest() == digest_of(b"half whole")
+    with pytest.raises(Failure, match="a exists already"):
+        Part(tmp_path / "a")
+
+
+def test_a_part_that_is_published_while_another_waits_for_it_is_not_written_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = Part(tmp_path / "a")
+    first.write([b"whole"])
+    real = fcntl.flock
+
+    def flock(file: io.FileIO, operation: int) -> None:
+        if not first_is_over:
+            first_is_over.append(True)
+            first.publish()  # after the second has opened the file, and before it has locked it
+        real(file, operation)
+
+    first_is_over: list[bool] = []
+    monkeypatch.setattr(fcntl, "flock", flock)
+    second = Part(tmp_path / "a")
+    second.write([b"other"])
+    assert (tmp_path / "a").read_bytes() == b"whole"
+    with pytest.raises(Failure, match="a exists already"):
+        second.publish()
+    second.discard()
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def test_a_transfer_killed_between_its_last_two_steps_has_published(tmp_path: Path) -> None:
+    (tmp_path / "a.stt.part").write_bytes(b"whole")
+    os.link(tmp_path / "a.stt.part", tmp_path / "a")
+    (tmp_path / "a").rename(tmp_path / "moved")
+    part = Part(tmp_path / "a")
+    assert part.left == 0
+    part.write([b"new"])
+    part.publish()
+    assert (tmp_path / "moved").read_bytes() == b"whole"
+    assert (tmp_path / "a").read_bytes() == b"new"
+
+
+def test_nothing_is_kept_of_nothing(tmp_path: Path) -> None:
+    Part(tmp_path / "a").keep()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_of_many_parts_the_newest_are_kept_and_of_old_ones_none_but_those_in_use(tmp_path: Path) -> None:
+    held = Part(tmp_path / "held")
+    held.write([b"old, and under way"])
+    for number in range(MAX_LEFT + 4):
+        (tmp_path / f"{number}.stt.part").write_bytes(b"x")
+        os.utime(tmp_path / f"{number}.stt.part", (1e6 + number, 1e6 + number))
+    os.utime(tmp_path / "held.stt.part", (1.0, 1.0))
+    (tmp_path / "dir.stt.part").mkdir()
+    (tmp_path / "mine.part").touch()
+    others = ["dir.stt.part", "held.stt.part", "mine.part"]
+    tidy(tmp_path, 1e6 + 30)
+    # The directory is the newest of all, and counts.
+    newest = [f"{number}.stt.part" for number in range(5, MAX_LEFT + 4)]
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(newest + others)
+    tidy(tmp_path, 1e6 + 10 + MAX_AGE)
+    newest = [f"{number}.stt.part" for number in range(11, MAX_LEFT + 4)]
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(newest + others)
+    held.publish()
 
 
 @pytest.fixture
@@ -80,6 +160,7 @@ def test_nothing_is_replaced_there_either(tmp_path: Path) -> None:
     with pytest.raises(Failure, match="a exists already"):
         part.publish()
     assert (tmp_path / "a").read_bytes() == b"old"
+    part.discard()
 
 
 def test_a_disk_that_fails_at_the_last_moment_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

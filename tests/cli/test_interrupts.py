@@ -35,14 +35,14 @@ EVERY_SIGNAL = pytest.mark.parametrize(
 
 
 @EVERY_SIGNAL
-def test_a_receiver_leaves_nothing_and_tells_its_peer(
+def test_a_receiver_to_which_nothing_came_leaves_nothing_and_tells_its_peer(
     inbox: Path, number: signal.Signals, code: int, word: str
 ) -> None:
     async def scenario(receiver: Receiver) -> SessionClosedError:
         async with connected(receiver.port) as session:
             stream = await offer(session, name="big.bin", size=MIB)
             assert await hear(stream) == {"accept": True}
-            assert receiver.stored() == ["big.bin.part"]
+            assert receiver.stored() == ["big.bin.stt.part"]
             receiver.process.send_signal(number)
             with anyio.fail_after(KEEP_ALIVE_TIMEOUT / 2), pytest.raises(SessionClosedError) as ended:
                 await hear(stream)
@@ -88,7 +88,7 @@ def test_the_sender_of_an_interrupted_receiver_says_so(tmp_path: Path, inbox: Pa
         returned, _, stderr = outcome(sender)
     assert (code, returned) == (130, 3)
     assert stderr == "stt: the other side was interrupted\n"
-    assert receiver.stored() == []
+    assert receiver.stored() == ["huge.bin.stt.part"]
 
 
 def test_the_receiver_of_an_interrupted_sender_says_so_and_goes_on(tmp_path: Path, inbox: Path) -> None:
@@ -102,7 +102,7 @@ def test_the_receiver_of_an_interrupted_sender_says_so_and_goes_on(tmp_path: Pat
         with running("send", str(after), receiver.address) as sender:
             assert outcome(sender)[0] == 0
         code, stdout, stderr = receiver.interrupt()
-    assert receiver.stored() == ["after.txt"]
+    assert receiver.stored() == ["after.txt", "huge.bin.stt.part"]
     assert errors(stderr) == ["stt: huge.bin: the other side was interrupted", "stt: interrupted"]
     record = last_json(stdout)
     assert (code, record["files"], record["bytes"], record["failed"]) == (130, 1, 10, 1)

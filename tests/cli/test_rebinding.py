@@ -16,7 +16,7 @@ TIMES = 3
 
 def wait_for(receiver: Receiver, name: str, size: int) -> None:
     """Until so many bytes of a file are there."""
-    part = receiver.directory / f"{name}.part"
+    part = receiver.directory / f"{name}.stt.part"
     while not part.exists() or part.stat().st_size < size:
         assert receiver.process.poll() is None
         assert not (receiver.directory / name).exists(), "it was faster than this test"

@@ -48,6 +48,10 @@ def refusal(*arguments: str, seed: str | None = SEED) -> str:
         (("forward", "0", NOWHERE, "a:http"), "the target is 'a:http', expected HOST:PORT or [IPV6]:PORT"),
         (("forward", "0", "nowhere", "a:1"), "the address is 'nowhere', expected HOST:PORT"),
         (("forward", "0", NOWHERE, "a:1", "--bind", "localhost"), "--bind is 'localhost', expected a numeric IPv4"),
+        (
+            ("forward", "0", NOWHERE, "a:1", "--fallback", "host:1"),
+            "--fallback is 'host:1', expected a ws:// or wss://",
+        ),
         (("serve", "--allow", "[::1]"), "the target is '[::1]', expected HOST:PORT or [IPV6]:PORT"),
         (("serve", "--keep", "100000"), "'100000' is not a number of seconds above 0"),
         (("demo", "--size", "-1"), "-1 is not between 0 and 1048576"),

@@ -127,6 +127,17 @@ def test_an_open_dht_has_its_datagrams_beside_the_packets() -> None:
     assert private.dht.statistics()["contacts"] == 0
 
 
+def test_an_endpoint_without_sessions_is_not_quiet_while_its_dht_waits() -> None:
+    net = Net()
+    member = Member(net, 1, carrier="udp")
+    member.dht.bootstrap([NOWHERE], net.now)
+    member.attached.flush(net.now)
+    due = member.dht.next_timer()
+    assert due is not None
+    assert member.endpoint.next_timer() == due
+    assert member.endpoint.quiet_until <= due
+
+
 def test_an_address_the_socket_does_not_reach_is_not_sent_to() -> None:
     net = Net()
     member = Member(net, 1)

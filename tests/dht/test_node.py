@@ -105,6 +105,17 @@ def test_an_announcement_is_made_again_every_hour_and_dies_a_day_after_the_last(
     assert len(bob.node.store) == 0
 
 
+def test_who_comes_later_hears_what_was_announced_while_nobody_was_there() -> None:
+    network = Network()
+    alice = network.add()
+    assert network.until(alice, Stored, alice.node.announce(CONTENT, network.clock.now)).stored == 0
+    for _ in range(3):
+        bob = network.add()
+        network.until(bob, Bootstrapped, bob.node.bootstrap([alice.address], network.clock.now))
+        network.run(2)
+        assert providers(bob) == (alice.contact,)
+
+
 def test_a_record_can_be_replaced_by_its_owner() -> None:
     hosts = town()
     owner, reader = hosts[2], hosts[9]

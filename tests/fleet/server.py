@@ -16,9 +16,13 @@ PROGRAM = shutil.which("redis-server")
 
 
 class RedisServer:
-    """Started when entered, gone with all it wrote when left; between these it may be stopped, killed and restarted."""
+    """Started when entered, gone with all it wrote when left; between these it may be stopped, killed and restarted.
 
-    def __init__(self) -> None:
+    With a ``port`` it listens at 127.0.0.1, too.
+    """
+
+    def __init__(self, port: int = 0) -> None:
+        self._port = port
         self._place = tempfile.TemporaryDirectory(prefix="stt")  # pytest's own may be too long for a socket's address
         self._process: subprocess.Popen[str] | None = None
         self.url = f"unix://{self._place.name}/socket"
@@ -27,7 +31,8 @@ class RedisServer:
         """Run it until it serves; with ``--appendonly yes`` it remembers what it was told before it was killed."""
         assert PROGRAM is not None
         where = Path(self._place.name)
-        command = [PROGRAM, "--port", "0", "--unixsocket", str(where / "socket"), "--dir", str(where), "--save", ""]
+        command = [PROGRAM, "--port", str(self._port), "--bind", "127.0.0.1"]
+        command += ["--unixsocket", str(where / "socket"), "--dir", str(where), "--save", ""]
         self._process = subprocess.Popen([*command, *options], stdout=subprocess.PIPE, text=True)
         assert self._process.stdout is not None
         said = []

@@ -18,6 +18,7 @@ import json
 import os
 import random
 import select
+import signal
 import subprocess
 import sys
 import time
@@ -345,6 +346,14 @@ class RelayProcess:
         assert self._process.stdin is not None
         self._process.stdin.write(f"{order}\n")
         self._process.stdin.flush()
+
+    def pause(self) -> None:
+        """Carry nothing, as where there is no network; what comes meanwhile waits in sockets, as far as it fits."""
+        self._process.send_signal(signal.SIGSTOP)
+
+    def unpause(self) -> None:
+        """Go on."""
+        self._process.send_signal(signal.SIGCONT)
 
     def stop(self) -> dict[str, int]:
         """End the relay in good order; what it did, in datagrams."""
