@@ -112,9 +112,10 @@ class _Stream(BaseStream):
 
     async def send_eof(self) -> None:
         """End the sending half: the peer reads what was sent, then the end. Receiving goes on. Again: nothing."""
-        await anyio.lowlevel.checkpoint()
+        await anyio.lowlevel.checkpoint_if_cancelled()
         self._check_sending()
-        self._finish()
+        self._finish()  # with what was sent just now: who has read it may be about to close
+        await anyio.lowlevel.cancel_shielded_checkpoint()
 
     async def aclose(self) -> None:
         """End both halves: what was sent still arrives, what wasn't read is refused."""

@@ -21,6 +21,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
 
+from stt_backends.buffers import grant_buffer
 from stt_backends.heap import keep_heap
 from stt_backends.udp_address import Address, canonical, for_ipv6, resolve_numeric
 from stt_backends.udp_errors import SEGMENTATION_ERRNOS, VERDICTS, Verdict, is_refusal
@@ -71,8 +72,6 @@ _ATTEMPTS = 64
 
 _Read = tuple[int, int, int, Address, int]
 """Where it begins and ends in the buffer, the size of its datagrams, where they came from, their ECN codepoint."""
-
-_warned: set[str] = set()
 
 
 class UdpSocket:
@@ -143,10 +142,10 @@ class UdpSocket:
         self._ipv6 = sock.family == socket.AF_INET6
         self.address: Address = canonical(sock.getsockname())
         """Where the socket is bound, with the real port."""
-        self.receive_buffer = _grant_buffer(sock, socket.SO_RCVBUF, recv_buffer_size, "rmem_max")
+        self.receive_buffer = _grant(sock, socket.SO_RCVBUF, recv_buffer_size)
         """Bytes the system lets wait in the socket. On Linux each datagram counts with its bookkeeping, and this is
         twice what was asked for on that account."""
-        self.send_buffer = _grant_buffer(sock, socket.SO_SNDBUF, send_buffer_size, "wmem_max")
+        self.send_buffer = _grant(sock, socket.SO_SNDBUF, send_buffer_size)
         """Likewise, for what waits to leave."""
         self.discarded = 0
         """Datagrams received but thrown away: empty, cut short, or from port 0, where no reply can go."""
@@ -532,22 +531,5 @@ def _is_loopback(address: Address) -> bool:
     return address[0].startswith("127.") or address[0] == "::1"
 
 
-def _grant_buffer(sock: socket.socket, option: int, wanted: int | None, limit_name: str) -> int:
-    """Ask for a buffer, take what there is, return what it came to in bytes; say once in the log if it is less."""
-    asked = DEFAULT_BUFFER if wanted is None else wanted
-    if not 1 <= asked < 2**31:
-        raise ConfigurationError(f"a socket buffer of {asked} bytes was asked for, expected 1 to {2**31 - 1}")
-    size = asked
-    while size:
-        try:
-            sock.setsockopt(socket.SOL_SOCKET, option, size)
-            break
-        except OSError:  # Linux cuts a request down to its limit in silence, BSD and macOS refuse it
-            size //= 2
-    granted = sock.getsockopt(socket.SOL_SOCKET, option)
-    usable = granted // 2 if _LINUX else granted
-    if usable < asked and limit_name not in _warned:
-        _warned.add(limit_name)
-        hint = f" (the limit is the setting net.core.{limit_name})" if _LINUX else ""
-        logger.warning("asked for a socket buffer of %d bytes, got %d: bursts may be lost%s", asked, usable, hint)
-    return granted
+def _grant(sock: socket.socket, option: int, wanted: int | None) -> int:
+    return grant_buffer(sock, option, DEFAULT_BUFFER if wanted is None else wanted)

@@ -474,6 +474,8 @@ class Channel:
         size = recovery.mtu.size
         limit = 0
         others = self._probes or self.control.queue or self.datagrams.outgoing
+        if not others and self._outgoing.limits_frames:  # what others say may need all the room there is
+            size = min(size, OVERHEAD + DATA_OVERHEAD + (self._outgoing.frame_limit or MAX_DATAGRAM))
         if others or self._outgoing.wants_to_send:
             most = 1 if recovery.reliable else min(max_segments, max(max_bytes // size, 1))
             limit = self.outbound.allowance(size, most, self._probes, now)
@@ -517,7 +519,7 @@ class Channel:
         """A packet that leaves by itself, without a batch: all that there is to say, or with ``full`` as much as fits
         where only one packet may leave. None where it is no such case."""
         acks = self.acks
-        head = acks.frame(now) if acks.pending else b""
+        head = acks.frame(now) if acks.pending and (now >= acks.rests_until or acks.due) else b""
         taken = self._outgoing.take_one(room - len(head), full=full)
         if taken is None:
             return None

@@ -63,7 +63,8 @@ class Outbound:
         self.budget = budget
         self.pacer = Pacer()
         self.limited = False
-        """Whether it was the congestion window that held back the last batch asked for."""
+        """Whether it was the congestion window that held back the last batch asked for, or the pacer that spreads it:
+        where neither did, what arrives proves nothing about the window."""
         self.bytes_sent = self.packets_sent = 0
         self._timers = timers
         self._entropy = entropy
@@ -104,6 +105,8 @@ class Outbound:
         if limit > 0 and self._paced:
             wanted = limit * size
             limit = min(limit, self.pacer.budget(now) // size)
+            if limit * size < min(wanted, self._outgoing.backlog):
+                self.limited = True  # without pacing the window would be full (RFC 9002 section 7.8)
             # Wait for a burst, not for a packet, or pacing would undo the batches.
             if limit <= 0 and (at := self.pacer.next_time(wanted, now)) is not None:
                 self._timers.set(Timer.PACING, at)

@@ -30,13 +30,18 @@ class STTSession(BaseSession[MessageStream, ByteStream], trio.abc.AsyncResource)
     # --- streams
 
     async def open_stream_when_possible(
-        self, *, purpose: str = "", priority: int = 3, mode: Literal["messages", "bytes"] = "messages"
+        self,
+        *,
+        purpose: str = "",
+        priority: int = 3,
+        mode: Literal["messages", "bytes"] = "messages",
+        max_frame_size: int | None = None,
     ) -> MessageStream | ByteStream:
         """:meth:`open_stream`, waiting where the peer's limit on concurrent streams is reached."""
         await trio.lowlevel.checkpoint()
         while True:
             try:
-                return self.open_stream(purpose=purpose, priority=priority, mode=mode)
+                return self.open_stream(purpose=purpose, priority=priority, mode=mode, max_frame_size=max_frame_size)
             except StreamLimitError:
                 await self._news.park()
 

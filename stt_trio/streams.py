@@ -86,9 +86,10 @@ class _Stream(BaseStream):
         :raises trio.BusyResourceError: if another task is sending on this stream.
         """
         with self._sending:
-            await trio.lowlevel.checkpoint()
+            await trio.lowlevel.checkpoint_if_cancelled()
             self._check_sending()
-            self._finish()
+            self._finish()  # with what was sent just now: who has read it may be about to close
+            await trio.lowlevel.cancel_shielded_checkpoint()
 
     async def aclose(self) -> None:
         """End both halves: what was sent still arrives, what wasn't read is refused."""

@@ -40,6 +40,16 @@ def parse_destination(text: str) -> tuple[str, int] | str:
         raise Failure(Exit.USAGE, str(error)) from error
 
 
+def parse_fallback(text: str | None) -> str | None:
+    """What ``--fallback`` says: a URL.
+
+    :raises Failure: if it says anything else.
+    """
+    if text is not None and not is_url(text):
+        raise Failure(Exit.USAGE, f"--fallback is '{text}', expected a ws:// or wss:// URL")
+    return None if text is None else str(parse_destination(text))
+
+
 def spelled(host: str, port: int) -> str:
     """The way back from :func:`parse_address`."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

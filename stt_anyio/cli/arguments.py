@@ -148,6 +148,7 @@ def _parser() -> argparse.ArgumentParser:
         "address", metavar="HOST:PORT", help="of the receiver (an IPv6 address in [brackets]), or its ws:// URL"
     )
     _add_timeout(sender, "receiver")
+    _add_fallback(sender)
     sender.add_argument(
         "--retry",
         type=_day,
@@ -249,6 +250,14 @@ def _add_timeout(parser: argparse.ArgumentParser, who: str) -> None:
     )
 
 
+def _add_fallback(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--fallback",
+        metavar="URL",
+        help="ws:// or wss:// URL to go on by where UDP doesn't get through any more (default ws://HOST:PORT/)",
+    )
+
+
 def _add_listening(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--bind", type=_host, default="0.0.0.0", metavar="ADDR", help="address to listen on (default all of IPv4)"
@@ -291,10 +300,6 @@ def _add_forwarding(commands: Any, common: argparse.ArgumentParser) -> None:
     forwarding.add_argument(
         "--bind", type=_host, default="127.0.0.1", metavar="ADDR", help="address to listen on (default 127.0.0.1)"
     )
-    forwarding.add_argument(
-        "--fallback",
-        metavar="URL",
-        help="ws:// or wss:// URL to go on by where UDP doesn't get through (default ws://HOST:PORT/)",
-    )
+    _add_fallback(forwarding)
     _add_timeout(forwarding, "other side")
     forwarding.set_defaults(run=forward)

@@ -16,7 +16,7 @@ from pathlib import Path
 import anyio
 
 from stt_anyio import ByteStream, MessageStream, STTError, STTSession
-from stt_anyio.cli.addresses import Address, parse_destination, resolve, spelled
+from stt_anyio.cli.addresses import Address, parse_destination, parse_fallback, resolve, spelled
 from stt_anyio.cli.disk import Source, tidy
 from stt_anyio.cli.failure import Exit, Failure, failure_of
 from stt_anyio.cli.interrupts import signals
@@ -36,14 +36,15 @@ from stt_core.backoff import Backoff
 def send(arguments: argparse.Namespace, summary: Summary) -> None:
     """``stt send``: every file in turn over one session; each counts only when the receiver has stored it."""
     where = parse_destination(arguments.address)
+    detour = parse_fallback(arguments.fallback)
     names: list[str] = arguments.files
     try:
         paths = _sendable(names, summary)
         if paths:
             seed = shared_seed()
             addresses: Sequence[Address | str] = [where] if isinstance(where, str) else resolve(*where)
-            timeout, retry, quiet = arguments.timeout, arguments.retry, arguments.json
-            signals.run(lambda: send_files(seed, addresses, paths, timeout, summary, quiet=quiet, retry=retry))
+            way = {"timeout": arguments.timeout, "retry": arguments.retry, "detour": detour}
+            signals.run(lambda: send_files(seed, addresses, paths, summary=summary, quiet=arguments.json, **way))
     finally:
         summary.failed = len(names) - summary.files
         if summary.files and not arguments.json:
@@ -81,9 +82,12 @@ async def send_files(
     *,
     quiet: bool,
     retry: float = 0.0,
+    detour: str | None = None,
 ) -> None:
-    """Connect, send what can be sent, close. A session that is lost under way is made anew if that succeeds within
-    ``retry`` seconds, and the file that was cut goes on.
+    """Connect, send what can be sent, close.
+
+    Where UDP falls silent the session goes round by ``detour``, a URL. One that is lost under way is made anew if that
+    succeeds within ``retry`` seconds, and the file that was cut goes on.
 
     :raises Failure: or ``STTError`` if the session can't be made, or ends; what fails one file is told to ``summary``.
     """
@@ -92,7 +96,7 @@ async def send_files(
     deadline: float | None = None
     while True:
         try:
-            async with connected(seed, addresses, timeout) as session:
+            async with connected(seed, addresses, timeout, detour) as session:
                 deadline = None
                 summary.begin()
                 try:

@@ -17,13 +17,13 @@ import anyio.lowlevel
 from anyio.abc import TaskGroup
 
 from stt_anyio import ByteStream, MessageStream, SessionClosedError, STTError, STTNode, STTSession
-from stt_anyio.cli.addresses import Address, parse_destination, resolve, spelled
+from stt_anyio.cli.addresses import Address, parse_destination, parse_fallback, resolve, spelled
 from stt_anyio.cli.failure import Exit, Failure, failure_of
 from stt_anyio.cli.interrupts import signals
 from stt_anyio.cli.line import Line
 from stt_anyio.cli.output import say
 from stt_anyio.cli.seed import shared_seed
-from stt_anyio.cli.sessions import candid, named, next_stream, reached, running_node, say_interrupted
+from stt_anyio.cli.sessions import candid, named, next_stream, reached, running_node, say_interrupted, way_round
 from stt_anyio.cli.summary import Summary
 from stt_anyio.cli.tcp import Relay, TcpStream, accept, dial, listen
 from stt_core.config import KIB, MIB
@@ -80,21 +80,12 @@ def forward(arguments: argparse.Namespace, summary: Summary) -> None:
     """``stt forward``: carry what connects to a port here, until interrupted."""
     where = parse_destination(arguments.address)
     target = Target.parse(arguments.target)
-    detour = _url(arguments.fallback)
+    detour = parse_fallback(arguments.fallback)
     host, port = _numeric(arguments.bind), arguments.local_port
     seed = shared_seed()
     addresses: Sequence[Address | str] = [where] if isinstance(where, str) else resolve(*where)
     forwarder = _Forwarder(target, summary)
     signals.run(lambda: forwarder.run(seed, addresses, arguments.timeout, host, port, detour))
-
-
-def _url(text: str | None) -> str | None:
-    if text is None:
-        return None
-    where = parse_destination(text)
-    if not isinstance(where, str):
-        raise Failure(Exit.USAGE, f"--fallback is '{text}', expected a ws:// or wss:// URL")
-    return where
 
 
 def _numeric(host: str) -> str:
@@ -129,9 +120,7 @@ class _Forwarder:
             raise Failure(Exit.USAGE, f"can't listen on {host} TCP port {port}: {error.strerror}") from error
         with listener:
             async with reached(seed, addresses, timeout, accept=False, **SETTINGS) as (session, address):
-                if detour is None and not isinstance(address, str):
-                    detour = f"ws://{named(address)}/"  # where serve has it with --transport both
-                line = Line(session, address, detour)
+                line = Line(session, address, detour or way_round(address))
                 say(f"listening on {spelled(*listener.getsockname()[:2])}")
                 say(f"forwarding to {self._target} by way of {named(address)}")
                 try:

@@ -86,10 +86,21 @@ async def reached(
 
 
 @asynccontextmanager
-async def connected(seed: bytes, addresses: Sequence[Address | str], timeout: float) -> AsyncIterator[STTSession]:
-    """A session as :func:`reached` makes it, closed at the end."""
-    async with reached(seed, addresses, timeout) as (session, _), candid(session):
+async def connected(
+    seed: bytes, addresses: Sequence[Address | str], timeout: float, detour: str | None = None
+) -> AsyncIterator[STTSession]:
+    """A session as :func:`reached` makes it, closed at the end. Where UDP falls silent it goes round by ``detour``, or
+    as :func:`way_round` says."""
+    async with reached(seed, addresses, timeout) as (session, address), candid(session):
+        detour = detour or way_round(address)
+        if detour is not None:
+            await session.allow_fallback(detour)
         yield session
+
+
+def way_round(address: Address | str) -> str | None:
+    """Where whoever listens at ``address`` by UDP has a WebSocket, if it was told to listen by both."""
+    return None if isinstance(address, str) else f"ws://{named(address)}/"
 
 
 @asynccontextmanager

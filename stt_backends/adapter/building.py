@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Final
 
 from stt_backends.absent import AbsentSocket
+from stt_backends.buffers import Buffers
 from stt_backends.driver import Driver
 from stt_backends.pyca import PycaCrypto
 from stt_backends.seed import load_shared_seed
@@ -112,6 +113,7 @@ def build_driver(settings: NodeSettings, on_event: Callable[[AnyEvent], None]) -
             tls=settings.ssl_context,
             path=settings.websocket_path,
             allowed_origins=settings.allowed_origins,
+            buffers=Buffers(settings.recv_buffer_size, settings.send_buffer_size),
         )
         return Driver(endpoint, sock, on_event, hub=hub)
     except BaseException:
@@ -152,5 +154,11 @@ def _bind_udp(settings: NodeSettings) -> UdpSocket:
 
 def _bind_tcp(settings: NodeSettings, port: int) -> Listener:
     rationed = settings.endpoint.get("rate_limits") is not None
-    trusted = TrustedProxies(settings.trusted_proxies)
-    return Listener(settings.bind_address, port, reuse_port=settings.reuse_port, ration=rationed, trusted=trusted)
+    return Listener(
+        settings.bind_address,
+        port,
+        reuse_port=settings.reuse_port,
+        ration=rationed,
+        trusted=TrustedProxies(settings.trusted_proxies),
+        buffers=Buffers(settings.recv_buffer_size, settings.send_buffer_size),
+    )

@@ -132,17 +132,26 @@ class BaseSession(Generic[MessageT, ByteT]):
         purpose: str = "",
         priority: int = 3,
         mode: Literal["messages", "bytes"] = "messages",
+        max_frame_size: int | None = None,
     ) -> MessageT | ByteT:
         """Open a bidirectional stream; ``mode="bytes"`` gives a ``ByteStream``, else a ``MessageStream``.
 
         ``stream_id`` 1 to 2^20 is shared: the peer that opens the same number holds the other end of this stream.
+        ``max_frame_size``, 1200 to 65536 bytes, is how much of it one packet of ours carries at most; by default as
+        much as the path takes.
 
         :raises StreamLimitError: at the peer's limit (``open_stream_when_possible`` waits).
         """
         if mode not in MODES:
             raise ValueError(f"mode is {mode!r}, expected 'messages' or 'bytes'")
         with self.errors.translated:
-            opened = self.core.open_stream(stream_id=stream_id, purpose=purpose, priority=priority, mode=MODES[mode])
+            opened = self.core.open_stream(
+                stream_id=stream_id,
+                purpose=purpose,
+                priority=priority,
+                mode=MODES[mode],
+                max_frame_size=max_frame_size,
+            )
         self.kick()
         stream = self._streams.get(opened)
         if stream is None:
@@ -152,9 +161,18 @@ class BaseSession(Generic[MessageT, ByteT]):
             self._incoming.remove(stream)
         return stream
 
-    def open_byte_stream(self, *, stream_id: int | None = None, purpose: str = "", priority: int = 3) -> ByteT:
+    def open_byte_stream(
+        self,
+        *,
+        stream_id: int | None = None,
+        purpose: str = "",
+        priority: int = 3,
+        max_frame_size: int | None = None,
+    ) -> ByteT:
         """:meth:`open_stream` with ``mode="bytes"``, typed."""
-        stream = self.open_stream(stream_id=stream_id, purpose=purpose, priority=priority, mode="bytes")
+        stream = self.open_stream(
+            stream_id=stream_id, purpose=purpose, priority=priority, mode="bytes", max_frame_size=max_frame_size
+        )
         if not isinstance(stream, self._byte_stream):
             raise TypeError(f"stream {stream.stream_id} is open already, in message mode")
         return stream

@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection
 from itertools import count
 from typing import Final, Protocol
 
+from stt_backends.buffers import AS_FITS, Buffers
 from stt_backends.udp_address import Address
 from stt_backends.websocket.errors import CloseCode, UpgradeRefused
 from stt_backends.websocket.link import MAX_UNSENT, Link, Scratch, Stage, Target
@@ -78,6 +79,7 @@ class Hub:
     :param tls: the context of a server for ``wss``.
     :param path: where the WebSocket is, on that server.
     :param allowed_origins: pages that may connect; None for all.
+    :param buffers: of connections that are opened here.
     """
 
     def __init__(
@@ -88,6 +90,7 @@ class Hub:
         tls: ssl.SSLContext | None = None,
         path: str = "/",
         allowed_origins: Collection[str] | None = None,
+        buffers: Buffers = AS_FITS,
     ) -> None:
         self.endpoint = endpoint
         self.listener = listener
@@ -99,6 +102,7 @@ class Hub:
         self._tls = tls
         self._path = path
         self._origins = allowed_origins
+        self._buffers = buffers
         self._scratch: Scratch | None = None
         self._serials = count(1)
         self._links: dict[Path, Link] = {}
@@ -132,7 +136,7 @@ class Hub:
 
     def connect(self, target: Target, deadline: float, on_settled: Callable[[Link], None]) -> Link:
         """Begin to connect; ``on_settled(link)`` once it is open, or over: then its ``failure`` says why."""
-        link = Link.connect(target, next(self._serials), self._shared_scratch(), deadline)
+        link = Link.connect(target, next(self._serials), self._shared_scratch(), deadline, self._buffers)
         if link.stage is Stage.OVER:
             on_settled(link)
             return link

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Final
 
+from stt_backends.buffers import AS_FITS, Buffers
 from stt_backends.websocket.errors import CloseCode, FrameViolation, UpgradeFailed, UpgradeRefused
 from stt_backends.websocket.framing import MAX_FRAME, Datagram, Framing
 from stt_backends.websocket.proxy import Tunnel
@@ -112,10 +113,14 @@ class Link:
         self._upgrade: ClientUpgrade | None = None
 
     @classmethod
-    def connect(cls, target: Target, serial: int, scratch: Scratch, deadline: float) -> Link:
+    def connect(
+        cls, target: Target, serial: int, scratch: Scratch, deadline: float, buffers: Buffers = AS_FITS
+    ) -> Link:
         """Begin to connect; see :attr:`stage` and :attr:`failure` for how it goes. Raises nothing."""
         path = Path("websocket", (*target.address[:2], serial))
-        wire = Wire(socket.socket(target.family, socket.SOCK_STREAM))
+        sock = socket.socket(target.family, socket.SOCK_STREAM)
+        buffers.apply(sock)  # before it connects: TCP agrees then on how far its window may grow
+        wire = Wire(sock)
         link = cls(wire, path, scratch, deadline, client=True)
         link._target, link._tls = target, target.tls
         error = wire.connect(target.address)

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any, Final
 
+from stt_backends.buffers import AS_FITS, Buffers
 from stt_backends.udp_address import Address, canonical, resolve_numeric
 from stt_backends.websocket.forwarded import TrustedProxies
 from stt_core.errors import ConfigurationError
@@ -39,6 +40,7 @@ class Listener:
 
     :param port: 0 lets the system choose, see :attr:`address`.
     :param ration: False for no limit per source, as where all come by way of a reverse proxy. Loopback has none.
+    :param buffers: of its connections.
     :param trusted: reverse proxies, whose limit is that of whom they speak for: see :meth:`rename`.
     """
 
@@ -53,8 +55,9 @@ class Listener:
         dual_stack: bool = True,
         ration: bool = True,
         trusted: TrustedProxies | None = None,
+        buffers: Buffers = AS_FITS,
     ) -> None:
-        self._socket = _listening(bind_address, port, reuse_port=reuse_port, dual_stack=dual_stack)
+        self._socket = _listening(bind_address, port, buffers, reuse_port=reuse_port, dual_stack=dual_stack)
         self._ration = ration
         self._trusted = trusted or TrustedProxies()
         self._sources: Counter[str] = Counter()
@@ -144,7 +147,7 @@ def _is_loopback(source: str) -> bool:
     return source.startswith("127.") or source == "::1"
 
 
-def _listening(host: str, port: int, *, reuse_port: bool, dual_stack: bool) -> socket.socket:
+def _listening(host: str, port: int, buffers: Buffers, *, reuse_port: bool, dual_stack: bool) -> socket.socket:
     family, address = resolve_numeric("bind_address", host, port)
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
@@ -156,6 +159,7 @@ def _listening(host: str, port: int, *, reuse_port: bool, dual_stack: bool) -> s
             if not hasattr(socket, "SO_REUSEPORT"):
                 raise ConfigurationError("reuse_port is True, expected False: this system can't share a TCP port")
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        buffers.apply(sock)
         sock.bind(address)
         sock.listen(_BACKLOG)
     except OSError as error:

@@ -38,7 +38,7 @@ class EcnState(Enum):
 class EcnValidator:
     """Whether to mark what is sent, and whether to believe what comes back, on one path at a time."""
 
-    __slots__ = ("_counts", "_runs", "_sent", "_state", "_tested")
+    __slots__ = ("_counts", "_proved", "_runs", "_sent", "_state", "_tested")
 
     def __init__(self) -> None:
         self._counts: EcnCounts = (0, 0, 0)
@@ -48,6 +48,7 @@ class EcnValidator:
         self._runs: list[tuple[int, int]] = []
         """First and last number of what left with marks on this path: the test, and all since it succeeded."""
         self._tested = 0
+        self._proved = False  # whether any mark came through
         self._state = EcnState.TESTING
 
     @property
@@ -64,7 +65,8 @@ class EcnValidator:
             self._runs = [(self._runs[0][0] if self._runs else first, last)]
             self._tested += count
             if self._tested >= TEST_PACKETS:
-                self._state = EcnState.UNKNOWN
+                # What is last to be marked may be a probe of the path's size that never arrives.
+                self._state = EcnState.CAPABLE if self._proved else EcnState.UNKNOWN
         elif self._state is EcnState.CAPABLE:
             self._runs[1:] = [(self._runs[1][0] if len(self._runs) > 1 else first, last)]
         else:
@@ -99,8 +101,10 @@ class EcnValidator:
             self._state = EcnState.FAILED
             return False
         self._counts = counts
-        if marked and self._state is EcnState.UNKNOWN:
-            self._state = EcnState.CAPABLE
+        if marked:
+            self._proved = True
+            if self._state is EcnState.UNKNOWN:
+                self._state = EcnState.CAPABLE
         return ce > old_ce
 
     def on_pto(self) -> None:
@@ -112,6 +116,7 @@ class EcnValidator:
         """Test another path. What is underway with marks on the old one still adds to counts, and proves nothing."""
         self._runs = []
         self._tested = 0
+        self._proved = False
         self._state = EcnState.TESTING
 
     def __repr__(self) -> str:

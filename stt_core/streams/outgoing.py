@@ -55,7 +55,7 @@ class Outgoing:
 
     __slots__ = (
         "_blocked_at", "_control", "_events", "_held", "_ids", "_key", "_pool", "_repairs", "_schedule", "_send_buffer",
-        "_streams", "_window", "_window_size", "credit_limit", "rtt_hint", "sent",
+        "_streams", "_window", "_window_size", "credit_limit", "limits_frames", "rtt_hint", "sent",
     )  # fmt: skip
 
     def __init__(
@@ -83,6 +83,8 @@ class Outgoing:
         self._held = False
         self.credit_limit = 0
         self.sent = 0
+        self.limits_frames = False
+        """Whether :attr:`frame_limit` is worth asking for: some stream has one."""
         self.rtt_hint = INITIAL_RTT
         """Seconds, set by the session: what a window must be drained within twice to be widened."""
 
@@ -95,6 +97,17 @@ class Outgoing:
     def backlog(self) -> int:
         """Unsent bytes of the stream whose turn it is."""
         return self._schedule.head()[0].send.unsent if self._schedule.levels else 0
+
+    @property
+    def frame_limit(self) -> int:
+        """Bytes that a DATA frame of the stream whose turn it is may carry; 0 where there is no limit, or no stream."""
+        queue = self._next_queue()
+        return 0 if queue is None else queue.head()[0].frame_limit
+
+    def limit_frames(self, stream_id: int, size: int) -> None:
+        """No DATA frame of this stream carries more than ``size`` bytes from now on."""
+        self._streams[stream_id].frame_limit = size
+        self.limits_frames = True
 
     def whole_packets(self, body: int, most: int) -> int:
         """How many packets the stream whose turn it is fills with ``body`` bytes each, of ``most``; all of them where
@@ -284,6 +297,8 @@ class Outgoing:
             if queue is None:
                 return
             stream, alone = queue.head()
+            if 0 < stream.frame_limit < body:
+                return  # its packets are smaller than these: the next batch is made for it
             send = stream.send
             if stream.announcing and stream.stream_id not in announced:
                 if not self._announce(stream, batch):

@@ -44,8 +44,8 @@ class Stream:
     """A live stream. ``mode`` is None while only the peer's data has come, and not what it is."""
 
     __slots__ = (
-        "blocked_at", "level", "mode", "notified", "open_acked", "opened", "peer_opened", "priority", "purpose",
-        "queue", "receive", "send", "stop_code", "stream_id", "told", "turn",
+        "blocked_at", "frame_limit", "level", "mode", "notified", "open_acked", "opened", "peer_opened", "priority",
+        "purpose", "queue", "receive", "send", "stop_code", "stream_id", "told", "turn",
     )  # fmt: skip
 
     def __init__(self, stream_id: int, send: SendHalf, receive: ReceiveHalf) -> None:
@@ -55,6 +55,8 @@ class Stream:
         self.mode: StreamMode | None = None
         self.purpose = ""
         self.priority = 3
+        self.frame_limit = 0
+        """Bytes that a DATA frame of this side's may carry; 0 for as many as a packet holds."""
         self.opened = False
         self.peer_opened = False
         self.open_acked = False

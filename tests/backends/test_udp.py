@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from stt_backends import udp
+from stt_backends import buffers
 from stt_backends.udp import MAX_SEGMENTS, UdpSocket
 from stt_backends.udp_address import Address
 from stt_backends.udp_errors import SEGMENTATION_ERRNOS, VERDICTS, Verdict, is_refusal
@@ -570,7 +570,7 @@ def test_buffer_sizes_are_read_back(make: Maker) -> None:
 def test_a_smaller_buffer_than_asked_is_logged_once(
     make: Maker, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(udp, "_warned", set())
+    monkeypatch.setattr(buffers, "_warned", set())
     with caplog.at_level(logging.WARNING, "stt.udp"):
         for _ in range(2):
             sock = make(recv_buffer_size=2**31 - 1, send_buffer_size=4096)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import socket
 
 import pytest
 
@@ -180,9 +181,24 @@ async def test_retry_logic_and_exponential_backoff(world: World) -> None:
 
 @everywhere
 async def test_buffer_sizes(world: World) -> None:
-    """Buffer Sizes: what the system granted can be read."""
-    node = await world.started(node_id=b"Alice", recv_buffer_size=65536, send_buffer_size=65536)
-    assert 65536 <= node.endpoint.config.receive_buffer_hint <= 4 * 65536, "Linux grants twice what is asked for"
+    """Buffer Sizes: the system's sockets have them, and what it granted can be read."""
+    sizes = {"recv_buffer_size": 65536, "send_buffer_size": 32768}
+    server = await world.started(node_id=b"Bob", **sizes)
+    client = await world.started(node_id=b"Alice", **sizes)
+    await client.connect(world.address_of(server))
+    await server.accept()
+    for node in (server, client):
+        if world.transport == "udp":
+            assert 65536 <= node.endpoint.config.receive_buffer_hint <= 4 * 65536, (
+                "Linux grants twice what is asked for"
+            )
+            sockets = [node.socket]
+        else:
+            sockets = [*node._driver.hub.sources]
+        for sock in sockets:
+            with socket.socket(fileno=os.dup(sock.fileno())) as same:
+                granted = [same.getsockopt(socket.SOL_SOCKET, what) for what in (socket.SO_RCVBUF, socket.SO_SNDBUF)]
+            assert granted == [2 * 65536, 2 * 32768]
 
 
 @everywhere
@@ -195,3 +211,21 @@ async def test_concurrent_sessions(world: World) -> None:
     accepted = [await node.accept() for _ in sessions]
     assert {session.session_id for session in accepted} == {session.session_id for session in sessions}
     assert len(node.get_active_sessions()) == 30
+
+
+@everywhere
+async def test_frame_size_optimization(world: World) -> None:
+    """Frame Size Optimization: what goes over a stream is the same whatever its frames."""
+    data = bytes(range(256)) * 1024
+    async with world.alice_and_bob() as (session, bob):
+        for number, size in enumerate((65536, 16384, 4096), 1):
+            stream = session.open_stream(stream_id=number, max_frame_size=size)
+            await stream.send(data)
+            assert await (await bob.accept_stream()).receive() == data
+        with pytest.raises(ValueError, match="max_frame_size"):
+            session.open_stream(max_frame_size=65537)
+        stream = await session.open_stream_when_possible(mode="bytes", max_frame_size=4096)
+        await stream.send(data)
+        await stream.send_eof()
+        other = await bob.accept_stream()
+        assert b"".join([part async for part in other]) == data

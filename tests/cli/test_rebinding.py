@@ -14,6 +14,24 @@ SIZE = 64 * MIB
 TIMES = 3
 
 
+def test_a_transfer_ends_over_websocket_where_udp_falls_silent_in_the_middle(tmp_path: Path, inbox: Path) -> None:
+    source = make_file(tmp_path, "big.bin", SIZE)
+    with (
+        receiving(inbox, "--transport", "both") as receiver,
+        RelayProcess(("127.0.0.1", receiver.port), delay=0.002) as relay,
+        running(
+            "send", str(source), f"127.0.0.1:{relay.address[1]}", "--fallback", f"ws://{receiver.address}/", "--json"
+        ) as sender,
+    ):
+        wait_for(receiver, source.name, SIZE // 3)
+        relay.pause()
+        code, stdout, stderr = outcome(sender)
+        received = receiver.finish()
+    assert (code, received[0]) == (0, 0), stderr + received[2]
+    assert last_json(stdout)["transport"] == last_json(received[1])["transport"] == "websocket"
+    assert (inbox / source.name).read_bytes() == source.read_bytes()
+
+
 def wait_for(receiver: Receiver, name: str, size: int) -> None:
     """Until so many bytes of a file are there."""
     part = receiver.directory / f"{name}.stt.part"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from tests.cli.files import MIB, make_file
 from tests.cli.peer import connected, hear, offer, tell
 from tests.support.relay import RelayProcess
 
-SIZE = 48 * MIB
+SIZE = 24 * MIB
 
 
 def part_of(source: Path, inbox: Path) -> Path:
@@ -31,8 +30,8 @@ def wait_for(receiver: Receiver, source: Path, size: int) -> None:
         assert not (receiver.directory / source.name).exists(), "it was faster than this test"
 
 
-def cut(source: Path, inbox: Path, who: str, number: signal.Signals) -> int:
-    """Send ``source`` until a third of it is there, and end one of the two processes; what is left then, in bytes."""
+def cut(source: Path, inbox: Path, who: str) -> int:
+    """Send ``source`` until a third of it is there, and kill one of the two processes; what is left then, in bytes."""
     with (
         receiving(inbox) as receiver,
         RelayProcess(("127.0.0.1", receiver.port), delay=0.005) as relay,
@@ -40,21 +39,16 @@ def cut(source: Path, inbox: Path, who: str, number: signal.Signals) -> int:
     ):
         wait_for(receiver, source, SIZE // 3)
         process = receiver.process if who == "receiver" else sender
-        process.send_signal(number)
+        process.kill()
         process.wait()
-        if who == "sender" and number != signal.SIGKILL:
-            receiver.finish()
-        # Else the other one is killed as well: it would go on to wait for one that is gone.
+        # And then the other one: it would wait for 10 s.
     return part_of(source, inbox).stat().st_size
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=["KILL", "TERM"])
 @pytest.mark.parametrize("who", ["sender", "receiver"])
-def test_a_transfer_goes_on_after_either_process_was_killed(
-    tmp_path: Path, inbox: Path, who: str, number: signal.Signals
-) -> None:
+def test_a_transfer_goes_on_after_either_process_was_killed(tmp_path: Path, inbox: Path, who: str) -> None:
     source = make_file(tmp_path, "big.bin", SIZE)
-    left = cut(source, inbox, who, number)
+    left = cut(source, inbox, who)
     assert SIZE // 3 <= left < SIZE
     with receiving(inbox) as receiver:
         sender = stt("send", str(source), receiver.address, "--json")
@@ -170,7 +164,7 @@ def test_a_part_that_is_not_ours_is_left_alone(tmp_path: Path, inbox: Path) -> N
     assert (inbox / "again.txt.part").read_text() == "half of a download"
 
 
-@pytest.mark.parametrize("start", [1, 499, 501, -1, True, "500", None])
+@pytest.mark.parametrize("start", [499, -1, True, None])
 def test_a_sender_that_begins_somewhere_else_is_refused(inbox: Path, start: object) -> None:
     (inbox / "a.stt.part").write_bytes(bytes(500))
 

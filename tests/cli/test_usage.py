@@ -37,6 +37,8 @@ def refusal(*arguments: str, seed: str | None = SEED) -> str:
         (("send", "", NOWHERE), "a path is empty"),
         (("send", "/no/such/file", NOWHERE), "can't read /no/such/file: No such file or directory"),
         (("send", __file__, NOWHERE, "--timeout", "0"), "'0' is not a number of seconds above 0"),
+        (("send", __file__, NOWHERE, "--retry", "-1"), "'-1' is not a number of seconds above 0, at most 86400"),
+        (("send", __file__, NOWHERE, "--fallback", NOWHERE), f"--fallback is '{NOWHERE}', expected a ws:// or wss://"),
         (("send", __file__, NOWHERE, "--time", "1"), "unrecognized arguments: --time"),
         (("recv", "/no/such/dir"), "/no/such/dir is not a directory"),
         (("recv", __file__), "is not a directory"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import select
 import socket
 import struct
 import subprocess
@@ -135,8 +134,3 @@ def is_reset(sock: socket.socket) -> bool:
             return not sock.recv(1) and False
         except ConnectionResetError:
             return True
-
-
-def is_quiet(sock: socket.socket, seconds: float) -> bool:
-    """Whether nothing comes, nor an end, for so long."""
-    return not select.select([sock], [], [], seconds)[0]

@@ -78,7 +78,7 @@ class Sender:
         return number
 
     def grow(self, now: float) -> None:
-        """Find datagrams of 1452 bytes, and then be asked for a probe of 8900."""
+        """Find datagrams of 1452 bytes, and then be asked for a probe of 8800."""
         self.probe(now)
         last = self.recovery.largest_sent
         self.ack((last, last), now=now)

@@ -39,16 +39,24 @@ def test_the_first_packets_are_marked_and_then_none_until_marks_came_through() -
     assert ecn.mark(13, 50)
 
 
-def test_nothing_is_proved_before_the_test_is_over_or_by_packets_without_a_mark() -> None:
-    ecn = EcnValidator()
-    ecn.mark(0, 3)
-    ecn.on_ack([(0, 2)], (3, 0, 0))
-    assert state(ecn) is EcnState.TESTING
-    ecn.mark(3, 10)
-    ecn.on_ack([(13, 20)], (3, 0, 0))
+def test_nothing_is_proved_by_packets_without_a_mark() -> None:
+    ecn = probed()
+    ecn.on_ack([(10, 20)], (0, 0, 0))
     assert state(ecn) is EcnState.UNKNOWN
-    ecn.on_ack([(12, 12)], (4, 0, 0))
+    ecn.on_ack([(9, 9)], (1, 0, 0))
     assert state(ecn) is EcnState.CAPABLE
+
+
+def test_what_arrived_during_the_test_proves_it_even_where_its_last_packet_never_left() -> None:
+    ecn = EcnValidator()
+    ecn.mark(0, 9)
+    ecn.on_ack([(0, 8)], (9, 0, 0))
+    assert state(ecn) is EcnState.TESTING
+    ecn.mark(9, 1)  # a probe of the path's size, which the interface refused
+    assert state(ecn) is EcnState.CAPABLE
+    ecn.restart()
+    ecn.mark(10, 10)
+    assert state(ecn) is EcnState.UNKNOWN, "of another path it proves nothing"
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ def test_a_lost_probe_is_no_congestion_and_nobodys_to_send_again() -> None:
     sender = Sender()
     sender.grow(now=1.0)
     for _ in range(MAX_PROBES):
-        assert sender.recovery.mtu.wanted == 8900
+        assert sender.recovery.mtu.wanted == 8800
         number = sender.probe(now=1.1)
         sender.run(3, now=1.1)
         assert sender.recovery.oldest_unacked(2) == [run(number + 1, 1), run(number + 2, 1)]
@@ -54,7 +54,7 @@ def test_lost_probes_make_no_persistent_congestion() -> None:
 def test_a_probe_must_fit_the_window_or_be_alone() -> None:
     sender = Sender()
     sender.grow(now=1.0)
-    sender.ledger.cwnd = 8900 + SIZE
+    sender.ledger.cwnd = 8800 + SIZE
     assert sender.recovery.mtu_probe_fits()
     sender.run(1, now=1.1)
     assert sender.recovery.mtu_probe_fits()
@@ -71,7 +71,7 @@ def test_a_probe_that_the_system_refuses_leaves_flight_at_once() -> None:
     sender.grow(now=1.0)
     sender.run(2, now=1.1)
     sender.probe(now=1.1)
-    outcome = sender.recovery.on_too_big(8900, now=1.1)
+    outcome = sender.recovery.on_too_big(8800, now=1.1)
     assert outcome.lost == []
     assert sender.recovery.bytes_in_flight == 2 * SIZE
     assert (sender.recovery.mtu.size, sender.recovery.mtu.wanted) == (LARGE, 0)
@@ -151,8 +151,8 @@ def test_large_packets_met_by_silence_make_a_black_hole_and_small_ones_do_not() 
 def test_the_search_is_taken_up_again_by_what_arrives_once_it_is_time() -> None:
     sender = Sender()
     sender.grow(now=1.0)
-    sender.recovery.on_too_big(8900, now=1.0)
-    for late, wanted in ((599.0, 0), (601.0, 8900)):
+    sender.recovery.on_too_big(8800, now=1.0)
+    for late, wanted in ((599.0, 0), (601.0, 8800)):
         sender.run(1, now=late)
         last = sender.recovery.largest_sent
         sender.ack((last, last), now=1.0 + late)

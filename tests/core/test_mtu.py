@@ -35,7 +35,7 @@ def test_it_climbs_the_ladder_at_once() -> None:
 
 
 @pytest.mark.parametrize(
-    ("limit", "sizes"), [(1200, []), (1199, []), (1300, [1300]), (1452, [1452]), (26_624, [1452, 8900, 16_368])]
+    ("limit", "sizes"), [(1200, []), (1199, []), (1300, [1300]), (1452, [1452]), (26_624, [1452, 8800, 8900, 16_368])]
 )
 def test_it_stays_below_its_limit(limit: int, sizes: list[int]) -> None:
     search = MtuSearch(limit)
@@ -61,7 +61,7 @@ def test_the_limit_is_what_both_take_and_an_eighth_of_the_peers_buffer(
 
 def test_a_size_is_given_up_after_three_losses_and_larger_ones_are_not_tried() -> None:
     search = MtuSearch(MOST)
-    assert settle(search, 1472, now=5.0) == [1452, *[8900] * MAX_PROBES]
+    assert settle(search, 1472, now=5.0) == [1452, *[8800] * MAX_PROBES]
     assert search.size == 1452
     assert search.resume_at == 5.0 + RAISE_AFTER
 
@@ -77,7 +77,7 @@ def test_one_lost_probe_is_repeated_and_its_losses_are_forgotten_with_its_arriva
     for _ in range(MAX_PROBES - 1):
         search.on_probe_sent()
         search.on_probe_lost(0.0)
-    assert search.wanted == 8900
+    assert search.wanted == 8800
 
 
 @pytest.mark.parametrize("path", [1200, 1232, 1252, 1372, 1392, 1420, 1432, 1444])
@@ -94,7 +94,7 @@ def test_it_is_taken_up_again_with_the_next_size() -> None:
     settle(search, 1400)
     before = search.size
     search.resume(RAISE_AFTER)
-    assert settle(search, 9000, now=RAISE_AFTER)[:2] == [1452, 8900]
+    assert settle(search, 9000, now=RAISE_AFTER)[:2] == [1452, 8800]
     assert before < search.size == 8900
 
 
@@ -102,9 +102,9 @@ def test_what_the_system_refuses_is_too_large_at_once() -> None:
     search = MtuSearch(MOST)
     search.on_probe_sent()
     search.on_probe_acked(0.0)
-    assert search.wanted == 8900
+    assert search.wanted == 8800
     search.on_probe_sent()
-    assert not search.on_too_big(8900, 1.0)
+    assert not search.on_too_big(8800, 1.0)
     assert (search.size, search.wanted, search.resume_at) == (1452, 0, 1.0 + RAISE_AFTER)
     search.on_probe_lost(2.0)
     assert search.wanted == 0, "it has been answered"
@@ -121,7 +121,7 @@ def test_a_refused_first_step_leads_to_the_halves() -> None:
 def test_a_refusal_of_what_is_not_tried_yet_disturbs_no_probe() -> None:
     search = MtuSearch(MOST)
     search.on_probe_sent()
-    assert not search.on_too_big(8900, 1.0)
+    assert not search.on_too_big(8800, 1.0)
     assert not search.on_too_big(MOST, 1.0)
     assert search.on_probe_acked(2.0)
     assert (search.size, search.wanted) == (1452, 0)
@@ -129,13 +129,13 @@ def test_a_refusal_of_what_is_not_tried_yet_disturbs_no_probe() -> None:
 
 def test_a_refusal_of_the_size_in_use_begins_again_below_it() -> None:
     search = MtuSearch(MOST)
-    settle(search, 9000)
-    assert search.size == 8900
-    assert search.on_too_big(8900, 1.0)
+    settle(search, 8868)
+    assert search.size == 8800
+    assert search.on_too_big(8800, 1.0)
     assert (search.size, search.wanted) == (BASE, 1452)
     settle(search, 9000, now=1.0)
-    assert search.size == 1452, "8900 is known not to work"
-    assert not search.on_too_big(8900, 1.0), "told before"
+    assert search.size == 1452, "8800 is known not to work"
+    assert not search.on_too_big(8800, 1.0), "told before"
     assert not search.on_too_big(BASE, 1.0), "that one must work"
     assert search.size == 1452
 
@@ -161,7 +161,7 @@ def test_a_probe_that_arrives_is_a_large_packet_that_arrives() -> None:
     search.on_probe_sent()
     search.on_probe_acked(3.0)
     assert not search.on_large_lost(4.0)
-    assert search.size == 8900
+    assert search.size == 8800
 
 
 def test_silence_with_large_packets_in_flight_is_a_black_hole() -> None:

@@ -42,7 +42,7 @@ def test_a_file_crosses_a_router(network: Network, tmp_path: Path, bind: str, ta
 def test_ethernet_is_used_in_full_and_the_interface_is_asked_once(network: Network, ours: str, theirs: str) -> None:
     done = transfer(network, ours, theirs, mib=5)
     assert done.giver["datagram_size"] == 1452
-    # The probe of 8900 bytes that the interface refused. It told at once, so there was no other, and none was lost.
+    # The probe of 8800 bytes that the interface refused. It told at once, so there was no other, and none was lost.
     assert done.giver["losses"] == {"EMSGSIZE": 1}
     assert done.giver["packets_lost"] == 0
     assert done.giver["ecn"] == "capable"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from stt_core.events import SessionClosed
@@ -115,3 +117,42 @@ def test_no_more_is_in_flight_than_half_of_the_peers_socket_buffer() -> None:
     transfer(lab, 2_000_000, narrow, delay=0.1, hint=65_536)
     # A datagram of 1200 bytes costs a kernel 2300: 14 of them are half of 64 KiB, and probes may add a few.
     assert narrow.longest < 20 * 1200
+
+
+def test_pauses_of_the_pacer_are_not_taken_for_the_applications() -> None:
+    """Else the window would stop growing where the pacer, and not the window, is what a batch waits for."""
+    lab = Lab(capture=False)
+    room: dict[str, Any] = {"max_window": 1 << 24, "stream_window": 1 << 23, "session_window": 1 << 23}
+    room |= {"send_buffer": 1 << 24, "receive_buffer_hint": 1 << 24, "max_udp_payload": 1200}
+    a, b = lab.endpoint("a", **room), lab.endpoint("b", **room)
+    lab.link(a, b, forth=Conditions(0.1, extra=[Bottleneck(3_000_000, 300_000)]), back=Conditions(0.1))
+    traffic = Traffic(a, b)
+    traffic.stream(a, 6_000_000)
+    key = a.connect(b)
+    limited = []
+
+    def look() -> None:
+        session: Any = a.session(key)
+        channel = session._channel
+        if channel is not None and channel._outgoing.backlog > 1200:
+            limited.append(channel.outbound.limited)
+        lab.at(lab.elapsed + 0.001, look)
+
+    lab.at(1.0, look)  # the handshake is over, and the stream opened
+    lab.run_until(traffic.done, timeout=10.0)
+    assert len(limited) > 1000
+    assert all(limited), "the application always had more"
+
+
+@pytest.mark.parametrize(("carries", "found"), [(8868, 8800), (8972, 8900)])
+def test_the_jumbo_frames_of_clouds_are_found(carries: int, found: int) -> None:
+    lab = Lab(capture=False)
+    a, b = lab.endpoint("a", receive_buffer_hint=1 << 22), lab.endpoint("b", receive_buffer_hint=1 << 22)
+    lab.link(a, b, forth=Conditions(0.01, extra=[Mtu(carries)]), back=Conditions(0.01, extra=[Mtu(carries)]))
+    traffic = Traffic(a, b)
+    traffic.stream(a, 2_000_000)
+    key = a.connect(b)
+    lab.run_until(traffic.done, timeout=20.0)
+    traffic.check()
+    session: Any = a.session(key)
+    assert session.statistics().datagram_size == found

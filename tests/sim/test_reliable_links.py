@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
 
+from stt_core.acks import LEAST_DELAY
 from stt_core.errors import AuthenticationError, CloseReason, ConnectionRefusedError, ConnectionTimeoutError
 from stt_core.events import HandshakeFailed, PathFailed, PeerRejected, SessionClosed, SessionEstablished
 from stt_core.links import LinkState
@@ -30,6 +32,10 @@ def core_session(host: Host, key: SessionKey) -> Session:
     session = host.session(key)
     assert isinstance(session, Session)
     return session
+
+
+def has_received(session: Session, stream: int, offset: int) -> bool:
+    return session.stream_info(stream).received >= offset
 
 
 def why(host: Host) -> CloseReason:
@@ -139,6 +145,35 @@ def test_acks_are_rare() -> None:
     link.connect()
     lab.run_until(traffic.done)
     assert link.server.messages < 10_000_000 // WRITER + 120
+
+
+def test_a_conversation_carries_an_ack_now_and_then() -> None:
+    lab = Lab()
+    client, server = hosts(lab)
+    link = Link(lab, client, server, delay=0.0001)
+    key = link.connect()
+    lab.run_until(lambda: server.established is not None)
+    assert server.established is not None
+    ends = [(client, core_session(client, key)), (server, core_session(server, server.established.session_key))]
+    stream = client.open_stream(key, stream_id=1)
+    assert server.open_stream(server.established.session_key, stream_id=1) == stream
+    lab.run_for(1.0)
+    sizes: list[int] = []
+    lab.observers.append(lambda record: sizes.append(len(record.data)))
+    begun = lab.now
+    for turn in range(1000):
+        (host, sender), (_, receiver) = ends[turn % 2], ends[1 - turn % 2]
+        due = receiver.stream_info(stream).received + 1
+        sender.send_message(stream, bytes(64))
+        host.wake()
+        lab.run_until(partial(has_received, receiver, stream, due))
+        assert receiver.read_message(stream) == bytes(64)
+    alone = min(sizes)
+    with_ack = sum(size > alone for size in sizes)
+    assert len(sizes) == 1000, "no ACK left by itself"
+    assert 0 < with_ack <= 2 * ((lab.now - begun) / LEAST_DELAY + 1)
+    lab.run_for(0.1)
+    assert [session.stream_info(stream).unacknowledged for _, session in ends] == [0, 0]
 
 
 def test_idle_keep_alives_and_the_death_of_a_peer_are_as_on_udp() -> None:

@@ -23,7 +23,13 @@ class SessionVerbs(Protocol):
     def state(self) -> SessionState: ...
 
     def open_stream(
-        self, *, stream_id: int | None = None, mode: StreamMode = ..., purpose: str = "", priority: int = 3
+        self,
+        *,
+        stream_id: int | None = None,
+        mode: StreamMode = ...,
+        purpose: str = "",
+        priority: int = 3,
+        max_frame_size: int | None = None,
     ) -> int: ...
 
     def send_message(self, stream_id: int, data: bytes) -> bool: ...
