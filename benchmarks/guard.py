@@ -1,4 +1,4 @@
-"""What a packet costs the core, in calls: the same on every machine, so that a test can hold it to a number.
+"""What a packet and a session cost the core, in calls: the same on every machine, so a test can hold them to a number.
 
 Counts Python-level calls, those of C functions included, over a fixed transfer between two endpoints in virtual time
 with seeded entropy. Calls inside ``map`` and other C code don't show, comprehensions aren't counted (newer Pythons
@@ -27,7 +27,7 @@ from itertools import count
 from pathlib import Path
 from types import FrameType
 
-from benchmarks.core import PHASES, Pair, transfer
+from benchmarks.core import PHASES, STEP, Pair, transfer
 from benchmarks.websocket_pair import WebSocketPair
 from stt_core.types import Entropy
 
@@ -37,6 +37,7 @@ TOLERANCE = 0.05
 SIZE = 8_000_000
 MESSAGES = 256
 MESSAGE = bytes(64)
+SESSIONS = 64
 _COMPREHENSIONS = frozenset(("<listcomp>", "<setcomp>", "<dictcomp>"))
 
 
@@ -137,10 +138,45 @@ def _websocket() -> dict[str, float]:
     return {name: calls.counts[name] / MESSAGES for name in ("websocket send", "websocket receive")}
 
 
+def _sessions() -> dict[str, float]:
+    """Sessions made, and closed as soon as they are: six datagrams, with all of the handshake's arithmetic."""
+    pair, calls = _pair(), _Calls()
+    client, _ = pair.ends
+    pair.drop_events()
+    sides = ("session connect", "session accept")
+
+    def carry(sender: int) -> None:
+        calls.begin(sides[sender])
+        while (out := pair.ends[sender].poll_transmit(pair.now)) is not None:
+            calls.begin(sides[1 - sender])
+            pair.ends[1 - sender].receive_datagrams(out.data, out.segment_size, pair.paths[sender], pair.now)
+            calls.begin(sides[sender])
+        calls.begin("")
+        pair.now += STEP
+
+    def work() -> int:
+        for _ in range(SESSIONS):
+            calls.begin(sides[0])
+            session = client.session(client.connect(pair.paths[1].address, now=pair.now))
+            for sender in (0, 1, 0, 1):
+                carry(sender)
+            calls.begin(sides[0])
+            session.close()
+            for sender in (0, 1):
+                carry(sender)
+            assert session.error is not None, "it is not closed"
+            pair.drop_events()
+        return SESSIONS
+
+    calls.over(work)
+    return {name: calls.counts[name] / SESSIONS for name in sides}
+
+
 def measure() -> dict[str, float]:
     """Calls a packet: of bulk data for sending, receiving and handling the ACKs, and of single messages of 64 bytes, by
-    the core alone and over WebSocket with the driver."""
-    return {name: round(calls, 3) for name, calls in (_bulk() | _messages() | _websocket()).items()}
+    the core alone and over WebSocket with the driver; and calls a session that is made and closed, on either side."""
+    found = _bulk() | _messages() | _websocket() | _sessions()
+    return {name: round(calls, 3) for name, calls in found.items()}
 
 
 def committed() -> dict[str, float]:
@@ -157,16 +193,13 @@ def differences(costs: dict[str, float], agreed: dict[str, float]) -> list[str]:
             found.append(f"{name} is {'measured' if name in costs else 'committed'} only")
         elif abs(change := costs[name] / agreed[name] - 1) > TOLERANCE:
             better = "cheaper: commit to it, so that it stays so" if change < 0 else "dearer: mend it, or argue for it"
-            found.append(f"{name} takes {costs[name]:.2f} calls a packet, committed are {agreed[name]:.2f}: {better}")
+            found.append(f"{name} takes {costs[name]:.2f} calls, committed are {agreed[name]:.2f}: {better}")
     return found
 
 
 def table(costs: dict[str, float], agreed: dict[str, float]) -> str:
     """Both side by side, a line each."""
-    lines = [
-        f"{name:17} {calls:7.2f} calls a packet, committed {agreed.get(name, 0.0):7.2f}"
-        for name, calls in costs.items()
-    ]
+    lines = [f"{name:17} {calls:7.2f} calls, committed {agreed.get(name, 0.0):7.2f}" for name, calls in costs.items()]
     return "\n".join(lines)
 
 

@@ -74,7 +74,7 @@ def largest_size(config: EndpointConfig, peer: TransportParameters) -> int:
 def _controller(config: EndpointConfig, path: Path) -> CongestionController:
     if path.reliable:
         return NoControl()
-    return make_controller(config.congestion, MIN_DATAGRAM, paced=is_paced(config, path))
+    return make_controller(config.congestion, MIN_DATAGRAM)
 
 
 def _sizes(path: Path, largest: int) -> MtuSearch:

@@ -303,7 +303,7 @@ class ContentDistribution(BaseContentDistribution[STTSession]):
 
     async def serve_stream(self, stream: MessageStream) -> None:
         """Serve the fetcher that opened this stream, whose ``purpose`` is :data:`PURPOSE`, until it has enough."""
-        supply = self._begin_supply()
+        supply = self._begin_supply(stream)
         try:
             async with trio.open_nursery() as tasks:
                 tasks.start_soon(self._answer, supply, stream, tasks.cancel_scope)

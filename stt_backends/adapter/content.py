@@ -41,6 +41,8 @@ THREADS: Final = 4
 """Threads that may work for one distribution at the same time."""
 MOST_SUPPLIES: Final = 256
 """Fetchers that are served at the same time."""
+SUPPLY_IDLE: Final = 30.0
+"""Seconds without a question or a read, after which a fetcher gives way to others once all places are taken."""
 MOST_DISTRUSTED: Final = 1024
 TIMEOUT: Final = 30.0
 
@@ -107,7 +109,7 @@ class BaseContentDistribution(ABC, Generic[SessionT]):
         self.store = store if isinstance(store, ContentStore) else ContentStore(_directory(self, store), size_limit)
         self._budget = UploadBudget(upload_limit)
         self._supplies: dict[bytes, set[Supply]] = {}
-        self._supply_count = 0
+        self._served: dict[Supply, BaseStream] = {}
         self._fetches: set[BaseFetching] = set()
         self._sessions: dict[DHTNode, SessionT] = {}
         """Those that were made for fetching."""
@@ -144,7 +146,7 @@ class BaseContentDistribution(ABC, Generic[SessionT]):
         """Counters by name: ``sent`` are bytes of contents, ``served`` and ``fetching`` what goes on now."""
         return {
             "sent": self._sent,
-            "served": self._supply_count,
+            "served": len(self._served),
             "fetching": len(self._fetches),
             "distrusted": len(self._distrusted),
             **{f"pool_{name}": getattr(self.pool.statistics(), name) for name in ("sessions", "hits", "misses")},
@@ -268,10 +270,22 @@ class BaseContentDistribution(ABC, Generic[SessionT]):
 
     # --- serving
 
-    def _begin_supply(self) -> Supply:
-        """One more fetcher is served, or told that there are enough."""
-        self._supply_count += 1
-        return Supply(self, self.make_parking_lot(), busy=self._closed or self._supply_count > MOST_SUPPLIES)
+    def _begin_supply(self, stream: BaseStream) -> Supply:
+        """One more fetcher is served, or told that there are enough. One that neither asks nor reads makes room."""
+        busy = self._closed or (len(self._served) >= MOST_SUPPLIES and not self._displace())
+        supply = Supply(self, self.make_parking_lot(), self.clock(), busy=busy)
+        self._served[supply] = stream
+        return supply
+
+    def _displace(self) -> bool:
+        """Serve the fetcher that did nothing for longest no more, if that is long."""
+        idlest = min((supply for supply in self._served if not supply.over), key=lambda each: each.heard, default=None)
+        if idlest is None or idlest.heard + SUPPLY_IDLE > self.clock():
+            return False
+        idlest.over = True
+        self._served[idlest].reset(ErrorCode.LIMIT_EXCEEDED)
+        idlest.news.wake_all()
+        return True
 
     def _refuse(self, stream: BaseStream, reason: str) -> None:
         """A fetcher breaks the rules."""
@@ -283,7 +297,7 @@ class BaseContentDistribution(ABC, Generic[SessionT]):
         self._supplies.setdefault(content_id, set()).add(supply)
 
     def _end_supply(self, supply: Supply) -> None:
-        self._supply_count -= 1
+        self._served.pop(supply, None)
         supplies = self._supplies.get(supply.content_id or b"", set())
         supplies.discard(supply)
         if not supplies:
@@ -292,6 +306,7 @@ class BaseContentDistribution(ABC, Generic[SessionT]):
     def _reserve(self, supply: Supply, size: int) -> float:
         """Seconds to wait before so many bytes may be sent."""
         supply.sent += size
+        supply.heard = self.clock()
         self._sent += size
         return self._budget.reserve(size, self.clock())
 

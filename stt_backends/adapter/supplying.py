@@ -40,8 +40,10 @@ Answers = Callable[[], list[bytes]]
 class Supply:
     """What goes on on one stream that a fetcher opened."""
 
-    def __init__(self, distribution: BaseContentDistribution[Any], news: ParkingLot, *, busy: bool) -> None:
+    def __init__(self, distribution: BaseContentDistribution[Any], news: ParkingLot, now: float, *, busy: bool) -> None:
         self._distribution = distribution
+        self.heard = now
+        """When it asked last, or had room for an answer."""
         self.news = news
         """Of questions, and of pieces that were gained."""
         self.sent = 0
@@ -60,6 +62,7 @@ class Supply:
 
     def receive(self, message: bytes) -> str | None:
         """Take a message; where that breaks the rules, how: reset the stream."""
+        self.heard = self._distribution.clock()
         known = self.content_id
         wrong = self._questions.receive_message(message)
         if self.content_id != known:

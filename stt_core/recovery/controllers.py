@@ -9,9 +9,9 @@ from stt_core.recovery.newreno import NewReno
 _CONTROLLERS: dict[str, type[Cubic | NewReno]] = {"cubic": Cubic, "newreno": NewReno}
 
 
-def make_controller(name: str, datagram_size: int, *, paced: bool = True) -> CongestionController:
+def make_controller(name: str, datagram_size: int) -> CongestionController:
     """A fresh controller for a path that carries datagrams of ``datagram_size`` bytes.
 
-    ``name`` is one of :attr:`stt_core.config.EndpointConfig.congestion`; ``paced`` says whether a pacer is in use.
+    ``name`` is one of :attr:`stt_core.config.EndpointConfig.congestion`.
     """
-    return _CONTROLLERS[name](datagram_size, paced=paced)
+    return _CONTROLLERS[name](datagram_size)

@@ -34,8 +34,8 @@ class Cubic(LossBased):
         *("_epoch", "_k", "_prior", "_w_est", "_w_max", "_window"),
     )
 
-    def __init__(self, datagram_size: int, *, paced: bool = True) -> None:
-        super().__init__(datagram_size, paced=paced)
+    def __init__(self, datagram_size: int) -> None:
+        super().__init__(datagram_size)
         self._w_max = 0.0
         """The curve's plateau in bytes; 0 where no congestion has shown one."""
         self._prior = 0

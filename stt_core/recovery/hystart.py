@@ -18,8 +18,6 @@ CSS_GROWTH_DIVISOR = 4
 """How much slower conservative slow start grows."""
 CSS_ROUNDS = 5
 """Rounds of conservative slow start, its first and perhaps partial one included, before congestion avoidance."""
-BURST_LIMIT = 8
-"""Datagrams one ACK may grow an unpaced window by (section 4.3); pacing makes the limit needless."""
 
 
 class HyStart:
@@ -27,12 +25,14 @@ class HyStart:
 
     A round ends when a packet arrives that was sent in it. RFC 9406 finds that by sequence number, this by time of
     sending, which is the same: what leaves after a moment has numbers above all that left before.
+
+    How much one ACK may grow the window by has no limit (section 4.3's L): all paths are paced but loopback, where no
+    queue is but the peer's socket, whose buffer :mod:`stt_core.budget` divides.
     """
 
-    __slots__ = ("_baseline", "_current", "_last", "_limit", "_round_began", "_rounds", "_samples")
+    __slots__ = ("_baseline", "_current", "_last", "_round_began", "_rounds", "_samples")
 
-    def __init__(self, *, paced: bool) -> None:
-        self._limit = None if paced else BURST_LIMIT
+    def __init__(self) -> None:
         self._round_began = -inf
         self._last = inf
         """The least round trip of the round before, in seconds."""
@@ -72,10 +72,8 @@ class HyStart:
                 self._rounds = 0
         return False
 
-    def growth(self, size: int, datagram_size: int) -> int:
+    def growth(self, size: int) -> int:
         """By how many bytes the window grows for ``size`` that arrived."""
-        if self._limit is not None:
-            size = min(size, self._limit * datagram_size)
         return size // CSS_GROWTH_DIVISOR if self.conservative else size
 
     def __repr__(self) -> str:

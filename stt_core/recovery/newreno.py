@@ -16,8 +16,8 @@ class NewReno(LossBased):
 
     REDUCED: ClassVar[tuple[str, ...]] = (*LossBased.REDUCED, "_credit")
 
-    def __init__(self, datagram_size: int, *, paced: bool = True) -> None:
-        super().__init__(datagram_size, paced=paced)
+    def __init__(self, datagram_size: int) -> None:
+        super().__init__(datagram_size)
         self._credit = 0
         """Bytes acknowledged in congestion avoidance and not yet turned into growth."""
 

@@ -18,8 +18,8 @@ class LossBased(ABC):
     """A :class:`~stt_core.recovery.congestion.CongestionController` but for how it grows in congestion avoidance and
     how much it gives up.
 
-    ``paced``: whether a pacer spreads what the window allows. The window is kept while idle, as it is the pacer that
-    keeps it from leaving in one burst afterwards (RFC 9002 section 7.8).
+    The window is kept while idle, as it is the pacer that keeps it from leaving in one burst afterwards (RFC 9002
+    section 7.8).
     """
 
     __slots__ = ("_hystart", "_size", "_srtt", "_undo", "_untouched", "cwnd", "recovery_start", "ssthresh")
@@ -27,7 +27,7 @@ class LossBased(ABC):
     REDUCED: ClassVar[tuple[str, ...]] = ("cwnd", "ssthresh", "recovery_start")
     """The attributes that a reduction changes: what undoing it brings back."""
 
-    def __init__(self, datagram_size: int, *, paced: bool = True) -> None:
+    def __init__(self, datagram_size: int) -> None:
         self._size = datagram_size
         self.cwnd = initial_window(datagram_size)
         """Bytes that may be in flight."""
@@ -36,7 +36,7 @@ class LossBased(ABC):
         self.recovery_start = -inf
         """Packets sent up to then belong to trouble already paid for."""
         self._srtt = INITIAL_RTT
-        self._hystart = HyStart(paced=paced)
+        self._hystart = HyStart()
         self._undo: list[Any] | None = None
         self._untouched = True
 
@@ -73,7 +73,7 @@ class LossBased(ABC):
             return
         self._untouched = False
         if self.ssthresh == inf:
-            self.cwnd += self._hystart.growth(size, self._size)
+            self.cwnd += self._hystart.growth(size)
             return
         if self.cwnd < self.ssthresh:
             # One ACK may cover a whole batch: what goes beyond the threshold counts for congestion avoidance.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from stt_core.recovery.hystart import CSS_ROUNDS, HyStart
+from stt_core.recovery.hystart import CSS_GROWTH_DIVISOR, CSS_ROUNDS, HyStart
 
 SIZE = 1200
 
@@ -12,8 +12,8 @@ SIZE = 1200
 class Rounds:
     """A sender whose packets all leave at the beginning of a round; ``samples`` ACKs come back in each."""
 
-    def __init__(self, *, paced: bool = True) -> None:
-        self.hystart = HyStart(paced=paced)
+    def __init__(self) -> None:
+        self.hystart = HyStart()
         self.now = 10.0
 
     def slow(self) -> bool:
@@ -44,7 +44,7 @@ def test_a_round_trip_that_grew_by_an_eighth_between_4_and_16_ms_slows_the_growt
     rounds.round(before)
     assert not any(rounds.round(now))
     assert rounds.slow() is grows
-    assert rounds.hystart.growth(9600, SIZE) == (2400 if grows else 9600)
+    assert rounds.hystart.growth(9600) == (2400 if grows else 9600)
 
 
 def test_fewer_than_eight_samples_in_a_round_show_nothing() -> None:
@@ -85,7 +85,7 @@ def test_a_round_trip_that_falls_again_was_jitter() -> None:
     rounds.round(0.15)
     rounds.round(0.149)
     assert not rounds.slow()
-    assert rounds.hystart.growth(9600, SIZE) == 9600
+    assert rounds.hystart.growth(9600) == 9600
     rounds.round(0.2)
     assert rounds.slow()
     over = [any(rounds.round(0.2)) for _ in range(CSS_ROUNDS)]
@@ -93,7 +93,7 @@ def test_a_round_trip_that_falls_again_was_jitter() -> None:
 
 
 def test_a_round_ends_with_the_first_packet_sent_in_it() -> None:
-    hystart = HyStart(paced=True)
+    hystart = HyStart()
     hystart.on_rtt(0.1, 1.0, 1.1)
     for number in range(7):
         hystart.on_rtt(0.3, 1.09, 1.1 + number * 0.01)  # sent before: the same round
@@ -105,10 +105,9 @@ def test_a_round_ends_with_the_first_packet_sent_in_it() -> None:
     assert hystart.conservative
 
 
-def test_without_pacing_one_ack_grows_the_window_by_eight_datagrams_at_most() -> None:
-    rounds = Rounds(paced=False)
-    assert rounds.hystart.growth(5 * SIZE, SIZE) == 5 * SIZE
-    assert rounds.hystart.growth(54 * SIZE, SIZE) == 8 * SIZE
+def test_an_ack_of_a_whole_batch_grows_the_window_by_all_of_it() -> None:
+    rounds = Rounds()
+    assert rounds.hystart.growth(54 * SIZE) == 54 * SIZE
     rounds.round(0.1)
     rounds.round(0.15)
-    assert rounds.hystart.growth(54 * SIZE, SIZE) == 2 * SIZE
+    assert rounds.hystart.growth(54 * SIZE) == 54 * SIZE // CSS_GROWTH_DIVISOR

@@ -21,10 +21,10 @@ KEEPS: dict[str, Callable[[int], int]] = {"cubic": lambda cwnd: round(cwnd * 0.7
 class ControllerMachine(RuleBasedStateMachine):
     """One controller, and everything that recovery may tell it."""
 
-    @initialize(name=st.sampled_from(sorted(KEEPS)), paced=st.booleans())
-    def begin(self, name: str, paced: bool) -> None:
+    @initialize(name=st.sampled_from(sorted(KEEPS)))
+    def begin(self, name: str) -> None:
         self.name = name
-        self.controller = make_controller(name, 1200, paced=paced)
+        self.controller = make_controller(name, 1200)
         self.size = 1200
         self.now = 100.0
         self.rtt = 0.05

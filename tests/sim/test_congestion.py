@@ -101,7 +101,7 @@ def slow_start_over(queue: float, *, blind: bool = False) -> tuple[int, float]:
     link = Bottleneck(rate, int(queue * rate * rtt))
     cubic = Cubic(SIZE)
     if blind:
-        cubic._hystart = Blind(paced=True)
+        cubic._hystart = Blind()
     flow = Flow(net, cubic, [link, Delay(rtt / 2)], [Delay(rtt / 2)])
     flow.start()
     while cubic.ssthresh == inf:
