@@ -1,6 +1,7 @@
-"""Draw docs/states.md from the tables in ``stt_core/state.py``; ``make docs`` runs this.
+"""Draw docs/states.md from the tables in ``stt_core/state.py``, and the hash tree in docs/content.md from the functions
+that make it; ``make docs`` runs this.
 
-Rule: nothing about a transition is written here. Change the table and run this again; a test compares the two.
+Rule: nothing about a transition or the shape of the tree is written here. Change it and run this again; tests compare.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from collections.abc import Iterable
 from enum import Enum
 from pathlib import Path
 
+from stt_core.content.tree import LEAF, combine, content_id_of, hash_leaf, hash_root
 from stt_core.state import FALLBACK, RECEIVE, SEND, SESSION, FallbackState, ReceiveState, SendState, SessionState
 
 HEAD = """\
@@ -53,5 +55,45 @@ def page() -> str:
     return "\n".join(parts)
 
 
+SAMPLE = bytes(5 * LEAF - 1000)
+"""The content whose tree is drawn: small, and with a node that is promoted."""
+TREE_BEGINS, TREE_ENDS = "<!-- The tree is drawn by `make docs`. -->\n", "<!-- The tree ends here. -->\n"
+
+
+def tree(content: bytes) -> str:
+    """A mermaid ``flowchart`` of the tree over ``content``, of one piece at most; each node with the first digits of
+    its hash. A node that is promoted stands once, and goes on to where it is combined."""
+    leaves = range(-(-len(content) // LEAF))
+    row = [hash_leaf(content[n * LEAF : (n + 1) * LEAF], n, last=n == leaves[-1]) for n in leaves]
+    names = [f"L{n}" for n in leaves]
+    lines = [f'    L{n}["leaf {n}: {row[n].hex()[:8]}"]' for n in leaves]
+    level = 0
+    while len(row) > 1:
+        above = combine(row, level, 0, len(row))
+        level += 1
+        upper = []
+        for n, node in enumerate(above):
+            if 2 * n + 1 == len(row):
+                upper.append(names[2 * n])
+                continue
+            upper.append(f"N{level}_{n}")
+            lines.append(f'    N{level}_{n}["node {n} of level {level}: {node.hex()[:8]}"]')
+            lines += [f"    {name} --> N{level}_{n}" for name in names[2 * n : 2 * n + 2]]
+        row, names = above, upper
+    assert row[0] == hash_root(row, len(content))
+    name = content_id_of(len(content), row[0]).hex()[:8]
+    lines += [f'    C(["name: {name}"])', f"    {names[0]} -- root --> C", f'    S["size: {len(content)}"] --> C']
+    return "\n".join(["```mermaid", "flowchart BT", *lines, "```"])
+
+
+def with_tree(text: str) -> str:
+    """docs/content.md with the tree drawn anew."""
+    before, _, rest = text.partition(TREE_BEGINS)
+    _, _, after = rest.partition(TREE_ENDS)
+    return f"{before}{TREE_BEGINS}{tree(SAMPLE)}\n{TREE_ENDS}{after}"
+
+
 if __name__ == "__main__":
+    content = Path(__file__).with_name("content.md")
+    content.write_text(with_tree(content.read_text(encoding="utf-8")), encoding="utf-8")
     Path(__file__).with_name("states.md").write_text(page(), encoding="utf-8")

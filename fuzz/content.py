@@ -6,6 +6,7 @@ from contextlib import suppress
 from typing import Final
 
 from fuzz.entropy import entropy_of
+from stt_core.content.fetcher import Fetcher, ManifestKnown
 from stt_core.content.manifest import Manifest
 from stt_core.content.planner import Planner, Verified
 from stt_core.content.serving import MOST_QUESTIONS, Questions
@@ -50,6 +51,28 @@ def target_content_manifest(data: bytes) -> None:
     with suppress(Violation):
         manifest = Manifest.parse_untrusted(_MANIFEST.content_id, size, data[8:])
         assert manifest == _MANIFEST
+
+
+def target_content_fetch(data: bytes) -> None:
+    """Two providers say anything in any order from the first word on: no wrong byte comes of it, and no exception."""
+    fetcher = Fetcher(_MANIFEST.content_id)
+    now = 0.0
+    for key in (0, 1):
+        fetcher.add_provider(key, now)
+    while len(data) >= 2:
+        key, size = data[0] >> 7, int.from_bytes(data[:2], "big") & 0x7FFF
+        message, data = data[2 : 2 + size], data[2 + size :]
+        now += 0.25
+        fetcher.receive_message(key, message, now)
+        fetcher.handle_timer(now)
+        while fetcher.next_message(now) is not None:
+            continue
+        while (event := fetcher.next_event()) is not None:
+            if isinstance(event, Verified):
+                assert _CONTENT[event.offset : event.offset + len(event.data)] == event.data
+            elif isinstance(event, ManifestKnown):
+                assert event.manifest == _MANIFEST
+                fetcher.plan(Planner(event.manifest, entropy_of("fetch")), now)
 
 
 def target_content_exchange(data: bytes) -> None:

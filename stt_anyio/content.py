@@ -102,17 +102,21 @@ class Fetching(BaseFetching):
         if until():
             await anyio.lowlevel.checkpoint()
             return
+        self._check_open()
         failure: Exception | None = None
-        async with anyio.create_task_group() as tasks:
-            for source in self._listened():
-                tasks.start_soon(self._listen, source)
-            tasks.start_soon(self._search)
-            tasks.start_soon(self._write)
-            try:
-                await self._drive(until, tasks)
-            except (STTError, OSError) as error:
-                failure = error  # raised out there, where no group wraps it
-            tasks.cancel_scope.cancel()
+        try:
+            async with anyio.create_task_group() as tasks:
+                for source in self._begin_listening():
+                    tasks.start_soon(self._listen, source)
+                tasks.start_soon(self._search)
+                tasks.start_soon(self._write)
+                try:
+                    await self._drive(until, tasks)
+                except (STTError, OSError) as error:
+                    failure = error  # raised out there, where no group wraps it
+                tasks.cancel_scope.cancel()
+        finally:
+            self._end_listening()
         if failure is not None:
             self._close()
             raise failure
@@ -218,7 +222,7 @@ class ContentDistribution(BaseContentDistribution[STTSession]):
             manifest = await self.in_thread(partial(importing.commit, pinned=pinned))
         finally:
             importing.end()
-        self._withdraw_removed()
+        self.withdraw_removed()
         await self.announce(manifest.content_id)
         return manifest.content_id
 
@@ -241,7 +245,7 @@ class ContentDistribution(BaseContentDistribution[STTSession]):
     async def remove(self, content_id: bytes) -> None:
         """Delete a content, and announce it no more."""
         await self.in_thread(self.store.remove, content_id)
-        self._withdraw_removed()
+        self.withdraw_removed()
 
     # --- fetching
 
@@ -263,7 +267,6 @@ class ContentDistribution(BaseContentDistribution[STTSession]):
         """
         self._check_fetch(content_id)
         fetching = Fetching(self, content_id, start, stop, providers, timeout)
-        self._begin_fetch(fetching)
         return fetching
 
     async def find(self, fetching: Fetching) -> None:

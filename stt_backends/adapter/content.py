@@ -15,11 +15,12 @@ import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from errno import EEXIST
+from math import inf
 from pathlib import Path
 from shutil import rmtree
 from typing import Any, BinaryIO, Final, Generic, Protocol, TypeVar
 
-from stt_backends.adapter.fetching import BaseFetching, spelled
+from stt_backends.adapter.fetching import IDLE, BaseFetching, spelled
 from stt_backends.adapter.parking import ParkingLot
 from stt_backends.adapter.stream import BaseStream
 from stt_backends.adapter.supplying import Supply
@@ -165,7 +166,7 @@ class BaseContentDistribution(ABC, Generic[SessionT]):
             return Importing(self.store, _opened(Path(content)))
         return Importing(self.store, memoryview(content).cast("B"))
 
-    def _withdraw_removed(self) -> None:
+    def withdraw_removed(self) -> None:
         """Announce no more what had to make room."""
         for content_id in self.store.take_removed():
             if self.dht is not None:
@@ -189,8 +190,25 @@ class BaseContentDistribution(ABC, Generic[SessionT]):
         if self.node is None:
             raise StateError("nothing can be fetched without a node: give one as `node`")
 
-    def _begin_fetch(self, fetching: BaseFetching) -> None:
+    def begin_fetch(self, fetching: BaseFetching) -> None:
+        """A fetch has begun, or has begun again.
+
+        :raises StateError: where the distribution was closed meanwhile.
+        """
+        self._check_open()
         self._fetches.add(fetching)
+
+    @property
+    def next_rest(self) -> float:
+        """When to call :meth:`rest_idle`; infinite for never."""
+        since = [fetching.idle_since for fetching in self._fetches if fetching.idle_since is not None]
+        return min(since) + IDLE if since else inf
+
+    def rest_idle(self, now: float) -> None:
+        """Make those rest that nobody listens to: what lies unread there takes the room of the others."""
+        for fetching in list(self._fetches):
+            if fetching.idle_since is not None and fetching.idle_since + IDLE <= now:
+                fetching.rest()
 
     def forget(self, fetching: BaseFetching) -> None:
         """A fetch is over."""
@@ -219,6 +237,10 @@ class BaseContentDistribution(ABC, Generic[SessionT]):
         if fetching not in waiting:
             waiting.append(fetching)
         return len(waiting) == 1
+
+    def dialing(self, fetching: BaseFetching) -> list[DHTNode]:
+        """Those who are being connected to on behalf of a fetch."""
+        return [node for node, waiting in self._dialing.items() if fetching in waiting]
 
     def _dialed(self, node: DHTNode, content_id: bytes, session: SessionT) -> list[SessionT]:
         """There is a session with a provider; those that are of no use any more by that, to be closed."""

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from stt_backends.adapter.parking import ParkingLot
 from stt_core.content.fetcher import Fetcher, ManifestKnown
-from stt_core.content.planner import Order, PieceDone, Planner, ProviderDropped, Verified
+from stt_core.content.planner import MOST_PROVIDERS, Order, PieceDone, Planner, ProviderDropped, Verified
 from stt_core.content.tree import PIECE
 from stt_core.dht import DHTNode
 from stt_core.errors import ConfigurationError, ContentUnavailableError, ErrorCode, StateError, STTError
@@ -136,7 +136,7 @@ class BaseFetching:
         self._dropped: list[DroppedProvider] = []
         self._batch = Batch([], [])
         self._unwritten = 0
-        self._resumed = 0
+        self._resumed: int | None = None
         self._failure: Exception | None = None
         self._heard = self._search_at = 0.0
         self._search_delay = FIRST_SEARCH
@@ -145,6 +145,8 @@ class BaseFetching:
         self._planned = False
         self._position = start
         self._closed = False
+        self.idle_since: float | None = None
+        """When somebody listened to the providers last; None while somebody does."""
         self.news: ParkingLot = distribution.make_parking_lot()
         """Of what came, what was stored, and who was found."""
         self.to_write: ParkingLot = distribution.make_parking_lot()
@@ -176,7 +178,7 @@ class BaseFetching:
         )
         size = self.size
         done = 0 if size is None else self._bytes_here(size)
-        return FetchProgress(size, done, self._resumed, peers, tuple(self._dropped))
+        return FetchProgress(size, done, self._resumed or 0, peers, tuple(self._dropped))
 
     def _bytes_here(self, size: int) -> int:
         whole = self._have.count(1)
@@ -190,6 +192,11 @@ class BaseFetching:
 
     # --- beginning
 
+    def _check_open(self) -> None:
+        """Raise where nothing more will be fetched."""
+        if self._closed:
+            raise self._failure or StateError("this fetch is over: begin another")
+
     def _look(self) -> StoredContent | None:
         """What the store has of it, which then stays; blocks."""
         found = self._distribution.store.find(self.content_id)
@@ -201,6 +208,8 @@ class BaseFetching:
         """The store was looked into: begin."""
         now = self._clock()
         self._heard = self._search_at = now
+        self._search_delay = FIRST_SEARCH
+        self._distribution.begin_fetch(self)
         self._core = Fetcher(self.content_id, None if found is None else found.manifest)
         if found is not None:
             self._plan(found)
@@ -223,6 +232,7 @@ class BaseFetching:
     def _plan(self, stored: StoredContent) -> None:
         """The store has room: from here on it is known what to ask for."""
         assert self._core is not None
+        self._distribution.withdraw_removed()
         manifest = stored.manifest
         stop = manifest.size if self._stop is None else min(self._stop, manifest.size)
         self._stop = stop
@@ -231,7 +241,8 @@ class BaseFetching:
         if self._start == 0 and stop == manifest.size:
             self._wanted = range(len(manifest.pieces))  # an empty content has a piece, too
         self._have = bytearray(stored.have)
-        self._resumed = self._bytes_here(manifest.size)
+        if self._resumed is None:
+            self._resumed = self._bytes_here(manifest.size)
         self._pending = sum(not self._have[piece] for piece in self._wanted)
         self._planned = True
         planner = Planner(
@@ -271,7 +282,8 @@ class BaseFetching:
         """These providers were found just now; those of them, and of those named by the caller, to be asked."""
         self._search_at = self._clock() + self._search_delay
         self._search_delay = min(2 * self._search_delay, LAST_SEARCH)
-        return self.worth_asking([*self._named, *found])
+        room = MOST_PROVIDERS - len(self._sources) - len(self._distribution.dialing(self))
+        return self.worth_asking([*self._named, *found])[: max(0, room)]
 
     def worth_asking(self, nodes: Iterable[DHTNode]) -> list[DHTNode]:
         """Those that are not asked yet, and may be."""
@@ -305,7 +317,10 @@ class BaseFetching:
         self.news.wake_all()
 
     def _leave(self, node: DHTNode, reason: str) -> None:
-        self._left[node] = self._clock() + COOLING
+        now = self._clock()
+        if len(self._left) >= MOST_REMEMBERED:
+            self._left = {other: until for other, until in self._left.items() if until > now}
+        self._left[node] = now + COOLING
         logger.debug("left %s alone: %s", spelled(node), reason)
 
     def _take_new(self) -> list[Source]:
@@ -313,18 +328,40 @@ class BaseFetching:
         new, self._new = self._new, []
         return new
 
-    def _listened(self) -> list[Source]:
-        """All, for another round of listening; silence until now is held against nobody."""
-        if self._core is not None:
-            self._core.excuse(self._clock())
+    def _begin_listening(self) -> list[Source]:
+        """All, for another round; silence until now is held against nobody."""
+        assert self._core is not None
+        self.idle_since = None
+        self._core.excuse(self._clock())
         self._heard = self._clock()
         self._new = []
         return list(self._sources)
 
+    def _end_listening(self) -> None:
+        self.idle_since = self._clock()
+
+    def rest(self) -> None:
+        """Let go of everything: nobody wants any of it at the moment. It begins anew, from here, when somebody does."""
+        self._let_go()
+        self._core = None
+        self._planned = self._announced = False
+        self._start = self._position
+        self._sources, self._new = [], []
+        self._batch, self._unwritten = Batch([], []), 0
+
+    def _let_go(self) -> None:
+        for source in self._sources:
+            source.stream.reset(ErrorCode.NO_ERROR)
+        if self._using is not None:
+            self._using.__exit__(None, None, None)
+            self._using = None
+        self._distribution.forget(self)
+
     def _receive(self, source: Source, message: bytes) -> None:
         """A provider said something."""
         assert self._core is not None
-        self._received[source.node] = self._received.get(source.node, 0) + len(message)
+        if source.node in self._received or len(self._received) < MOST_REMEMBERED:
+            self._received[source.node] = self._received.get(source.node, 0) + len(message)
         self._core.receive_message(source, message, self._clock())
         self.news.wake_all()
 
@@ -351,6 +388,7 @@ class BaseFetching:
         core = self._core
         assert core is not None
         now = self._clock()
+        self._distribution.rest_idle(now)
         core.handle_timer(now)
         self._take_events(core, now)
         while (found := core.next_message(now)) is not None:
@@ -400,18 +438,22 @@ class BaseFetching:
             return
         log = logger.warning if event.lied else logger.info
         log("dropped provider %s of %s: %s", spelled(source.node), self.content_id.hex(), event.reason)
-        self._dropped.append(DroppedProvider(source.node, event.reason, event.lied))
+        if len(self._dropped) < MOST_REMEMBERED:
+            self._dropped.append(DroppedProvider(source.node, event.reason, event.lied))
 
     def _next_timer(self) -> float:
         """When to turn again whatever happens."""
         planned = self._core.next_timer() if self._core is not None else None
-        patience = self._heard + self._timeout
-        return patience if planned is None else min(planned, patience)
+        at = min(self._heard + self._timeout, self._distribution.next_rest)
+        return at if planned is None else min(planned, at)
 
     def _unavailable(self) -> ContentUnavailableError:
         tried = "; ".join(f"{spelled(each.node)}: {each.reason}" for each in self._dropped[-3:])
         what = f"{len(self._sources)} providers are asked" if self._sources else "no provider was found"
-        if not self._sources and self._left:
+        dialing = self._distribution.dialing(self)
+        if not self._sources and dialing:
+            what = f"no answer yet from {', '.join(map(spelled, dialing[:3]))}"
+        elif not self._sources and self._left:
             what = f"none of {len(self._left)} providers could be had: {', '.join(map(spelled, list(self._left)[:3]))}"
         return ContentUnavailableError(
             f"nobody brought any of content {self.content_id.hex()} for {self._timeout:g} s: {what}"
@@ -480,17 +522,17 @@ class BaseFetching:
         if self._closed:
             return
         self._closed = True
-        for source in self._sources:
-            source.stream.reset(ErrorCode.NO_ERROR)
+        self._let_go()
         self._sources.clear()
-        if self._using is not None:
-            self._using.__exit__(None, None, None)
-        self._distribution.forget(self)
 
 
 PURPOSE: Final = "stt.content"
 """The purpose of the streams on which content is asked for."""
 PRIORITY: Final = 5
+IDLE: Final = 2.0
+"""Seconds for which what providers send may lie unread, before another fetch needs the room it takes in the session."""
+MOST_REMEMBERED: Final = 1024
+"""Providers of which it is known what they brought, or when they were left: a false DHT may name any number."""
 COOLING: Final = 10.0
 """Seconds before a provider that was left is asked again."""
 

@@ -11,6 +11,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 from stt_backends.behaviours.stack import Behaviour, Expect, Stack
+from stt_backends.content_store import ContentStore, StoreFullError
 from stt_core.content.tree import PIECE
 from stt_core.dht import DHTNode
 from stt_core.errors import ConfigurationError, ContentUnavailableError, StateError
@@ -33,6 +34,14 @@ def _file(path: Path, data: bytes | None = None) -> bytes:
     if data is not None:
         path.write_bytes(data)
     return path.read_bytes()
+
+
+class _LyingStore(ContentStore):
+    """Tells the truth about whole pieces, of which the hashes are made, and lies about what others ask for."""
+
+    def read(self, content_id: bytes, offset: int, length: int) -> bytes:
+        data = super().read(content_id, offset, length)
+        return data if length == PIECE else data[:-1] + bytes((data[-1] ^ 1,))
 
 
 @asynccontextmanager
@@ -108,6 +117,76 @@ async def content_passes_from_fetcher_to_fetcher(stack: Stack, make: MakeDistrib
         assert await _all(last.fetch(name, providers=[_whereabouts(middle)])) == data
 
 
+async def several_providers_are_asked_and_one_that_lies_is_dropped(stack: Stack, make: MakeDistribution) -> None:
+    """And named, and never asked again; the bytes are right all the same."""
+    data = _bytes(PIECE + 500_000)
+    with TemporaryDirectory() as directory:
+        lying = _LyingStore(directory)
+        async with make() as alice, make() as bob, make(store=lying) as mallory, make() as fetcher:
+            name = await mallory.publish_content(data)
+            for provider in (alice, bob):
+                assert await provider.publish_content(data) == name
+            providers = [_whereabouts(each) for each in (mallory, alice, bob)]
+            fetching = fetcher.fetch(name, providers=providers)
+            assert await _all(fetching) == data
+            assert [each.node for each in fetching.progress.dropped] == providers[:1]
+            assert all(each.lied for each in fetching.progress.dropped)
+            assert {peer.node for peer in fetching.progress.peers} == set(providers)
+            await fetcher.remove(name)
+            again = fetcher.fetch(name, providers=providers)
+            assert await _all(again) == data
+            assert {peer.node for peer in again.progress.peers} == set(providers[1:])
+        lying.close()
+
+
+async def a_piece_is_passed_on_while_the_next_is_fetched(stack: Stack, make: MakeDistribution) -> None:
+    """By one who has not all of it, and hears itself of what others gain."""
+    data = _bytes(2 * PIECE)
+    async with make(upload_limit=8 * PIECE) as first, make() as middle, make() as last:
+        name = await first.publish_content(data)
+        first_half = middle.fetch(name, 0, PIECE, providers=[_whereabouts(first)])
+        assert await _all(first_half) == data[:PIECE]
+        async with stack.open_group() as group:
+            ahead = last.fetch(name, providers=[_whereabouts(middle)])
+            assert await ahead.__anext__() == data[: len(data) // 32]
+            group.start_soon(_all, middle.fetch(name, providers=[_whereabouts(first)]))
+            await ahead.wait_complete()
+        assert await _all(last.fetch(name)) == data
+
+
+async def a_full_store_refuses_and_what_is_pinned_stays(stack: Stack, make: MakeDistribution) -> None:
+    """What is not pinned makes room, and is announced no more."""
+    async with make() as provider, make(size_limit=250_000) as small:
+        names = [await provider.publish_content(_bytes(100_000 + number)) for number in range(3)]
+        providers = [_whereabouts(provider)]
+        mine = await small.publish_content(_bytes(90_000))
+        for name in names[:2]:
+            await small.fetch(name, providers=providers).wait_complete()
+        assert set(small.store.contents()) == {mine, names[1]}
+        small.store.pin(names[1])
+        with Expect(StoreFullError):
+            await small.fetch(names[2], providers=providers).wait_complete()
+        with Expect(StoreFullError):
+            await small.publish_content(_bytes(100_000))
+        await small.remove(mine)
+        assert await _all(small.fetch(names[2], providers=providers)) == _bytes(100_002)
+
+
+async def sessions_for_fetching_are_pooled(stack: Stack, make: MakeDistribution) -> None:
+    """One session serves all fetches from a provider, and is asked for other content, too."""
+    async with make() as provider, make() as fetcher:
+        names = [await provider.publish_content(_bytes(50_000 + number)) for number in range(3)]
+        for name in names:
+            await fetcher.fetch(name, providers=[_whereabouts(provider)]).wait_complete()
+        assert len(fetcher.node.get_active_sessions()) == 1
+        assert fetcher.statistics()["pool_sessions"] == 1
+        session = fetcher.pool.get_session_for_content(names[0])
+        other = session.open_stream(purpose="something else")
+        await other.send(b"hello")
+        with Expect(stack.broken):
+            await other.receive()  # whoever serves contents only refuses it
+
+
 async def what_nobody_has_is_given_up(stack: Stack, make: MakeDistribution) -> None:
     """With an error that says whom was tried; without a node, at once."""
     async with make() as provider, make() as fetcher:
@@ -138,6 +217,23 @@ async def a_fetch_that_is_cancelled_goes_on_from_there(stack: Stack, make: MakeD
         assert sum(peer.received for peer in fetching.progress.peers) < len(data)
 
 
+async def a_fetch_that_rests_begins_again_where_it_was(stack: Stack, make: MakeDistribution) -> None:
+    """As those do that nobody listens to while another fetch goes on; what was closed does not."""
+    data = _bytes(2 * PIECE)
+    async with _provided(make, data) as (provider, fetcher, name):
+        providers = [_whereabouts(provider)]
+        fetching = fetcher.fetch(name, providers=providers)
+        got = [await fetching.__anext__()]
+        fetching.rest()
+        assert fetcher.statistics()["fetching"] == 0
+        got += [part async for part in fetching]
+        assert b"".join(got) == data
+        async with fetcher.fetch(bytes(32), providers=providers) as closed:
+            pass
+        with Expect(StateError):
+            await closed.__anext__()
+
+
 async def closing_ends_what_goes_on(stack: Stack, make: MakeDistribution) -> None:
     """Fetches fail, and nothing begins any more; a second time is nothing."""
 
@@ -162,8 +258,13 @@ CONTENTS: Final[tuple[Behaviour[MakeDistribution], ...]] = (
     what_is_fetched_comes_in_order_and_whole,
     content_is_saved_to_a_file_once_it_is_whole,
     content_passes_from_fetcher_to_fetcher,
+    several_providers_are_asked_and_one_that_lies_is_dropped,
+    a_piece_is_passed_on_while_the_next_is_fetched,
+    a_full_store_refuses_and_what_is_pinned_stays,
+    sessions_for_fetching_are_pooled,
     what_nobody_has_is_given_up,
     a_fetch_that_is_cancelled_goes_on_from_there,
+    a_fetch_that_rests_begins_again_where_it_was,
     closing_ends_what_goes_on,
 )
 """What distributions of content do."""

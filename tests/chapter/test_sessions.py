@@ -72,7 +72,7 @@ async def test_dht_based_discovery(world: World) -> None:
     """DHT-Based Discovery: peers that serve content are found, and connected to, without knowing where they are."""
     stt = world.stt
     node, server = await world.started(), await world.started(node_id=b"Bob")
-    content_id = b"c" * 32
+    my_file_data = b"what Bob has" * 1000
     here = {"port": 0, "bind_address": "127.0.0.1"}
     first = stt.KademliaDHT(**here)
     await first.start()
@@ -80,7 +80,8 @@ async def test_dht_based_discovery(world: World) -> None:
     dht = stt.KademliaDHT(bootstrap=friends, **here)
     await dht.start()
     async with stt.KademliaDHT(node_id=b"Bob", bootstrap=friends, announced_port=server.port, **here) as bob:
-        await bob.announce(content_id)
+        content_dist = stt.ContentDistribution(dht=bob, node_id=b"Bob")
+        content_id = await content_dist.publish_content(my_file_data)
         peers = await dht.find_providers(content_id)
         assert peers == [stt.DHTNode(node_id=b"Bob", host="127.0.0.1", port=server.port)]
         for peer in peers:
@@ -90,8 +91,28 @@ async def test_dht_based_discovery(world: World) -> None:
             except ConnectionError:
                 continue
         assert session.peer_node_id == b"Bob"
+        await content_dist.aclose()
     await dht.stop()
     await first.stop()
+
+
+@everywhere
+async def test_content_distribution(world: World) -> None:
+    """ "This enables Seigr ecosystem content distribution": what one publishes another fetches, by its name alone."""
+    stt = world.stt
+    both = {"transport": "both"}  # providers are found at UDP addresses
+    bob, alice = await world.started(node_id=b"Bob", **both), await world.started(node_id=b"Alice", **both)
+    friends = [("127.0.0.1", bob.port)]
+    async with world.loop.stack.open_group() as group:
+        dhts = stt.KademliaDHT(node=bob), stt.KademliaDHT(node=alice, bootstrap=friends)
+        async with dhts[0], dhts[1], stt.ContentDistribution(dhts[0], b"Bob", node=bob) as content_dist:
+            group.start_soon(bob.serve, content_dist.serve)
+            content_id = await content_dist.publish_content(b"what Bob has" * 1000)
+            async with stt.ContentDistribution(dhts[1], b"Alice", node=alice) as mine:
+                fetched = [part async for part in mine.fetch(content_id)]
+                assert b"".join(fetched) == b"what Bob has" * 1000
+                assert [peer.address for peer in await mine.find_providers(content_id)] == friends
+        group.cancel_scope.cancel()
 
 
 @everywhere
