@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from stt_core.errors import ConfigurationError
+from stt_core.pins import PinStore
 from stt_core.types import RateLimits
 
 MIN_DATAGRAM = 1200
@@ -41,7 +42,8 @@ class EndpointConfig:
     can be resumed; all that are kept together take ``detached_memory`` bytes at most, and each one's windows grow to
     ``resumable_window`` instead of ``max_window``. Tickets for resuming are good for ``ticket_lifetime`` seconds, a day
     at most; 0 for none.
-    ``keep_identity`` says that ``node_seed`` outlives this process, so that tickets are bound to its identity.
+    ``keep_identity`` says that ``node_seed`` outlives this process, so that tickets are bound to its identity. ``pins``
+    holds each peer to the identity that it proved first under its name; None lets any holder of the seed claim any.
 
     :raises ConfigurationError: naming the setting, what it was and what it may be.
     """
@@ -67,6 +69,7 @@ class EndpointConfig:
     accept: bool = True
     stable_resets: bool = True
     keep_identity: bool = True
+    pins: PinStore | None = field(default=None, repr=False)
     resumable: bool = False
     resumable_window: int = 4 * MIB
     detached_timeout: float = 86400.0

@@ -88,6 +88,20 @@ class AuthenticationError(ConnectError):
     """The peer does not hold the same seed (or is not the named peer). Never retried by this library."""
 
 
+class PeerKeyError(AuthenticationError):
+    """The peer holds the seed, but isn't who it should be.
+
+    ``expected`` is the identity key (32 bytes) that was named, or is pinned for its ``node_id``; ``found`` is the one
+    that it proved, None where it proved none.
+    """
+
+    def __init__(self, message: str, *, node_id: bytes, expected: bytes, found: bytes | None) -> None:
+        super().__init__(message)
+        self.node_id = node_id
+        self.expected = expected
+        self.found = found
+
+
 class PeerBusyError(ConnectError):
     """The peer is alive but declined for now (its failure budget or its session table is full)."""
 

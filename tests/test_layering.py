@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 
 ROOMS = [
-    *("errors", "types", "events", "config", "state"),
+    *("errors", "types", "pins", "events", "config", "state"),
     *("ranges", "rtt", "timers", "backoff"),
     *("packet", "segments", "parameters", "frames", "packing"),
     *("crypto", "cpace", "keys", "cids"),

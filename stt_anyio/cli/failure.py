@@ -11,6 +11,7 @@ from stt_core.errors import (
     AuthenticationError,
     ConfigurationError,
     ErrorCode,
+    PeerKeyError,
     SessionClosedError,
     StoreError,
     StreamError,
@@ -71,6 +72,7 @@ _ENDS: dict[int, str] = {
 """What the peer's SESSION_CLOSE says to people."""
 
 _KINDS: tuple[tuple[type[Exception], Exit, str], ...] = (
+    (PeerKeyError, Exit.AUTHENTICATION, "{}"),
     (AuthenticationError, Exit.AUTHENTICATION, "{}; check that both sides use the same seed"),
     (ConfigurationError, Exit.USAGE, "{}"),
     (SessionClosedError, Exit.UNREACHABLE, "the session ended: {}"),

@@ -14,7 +14,7 @@ from typing import Any, Final, Generic, NamedTuple, TypeVar
 from stt_backends.adapter.node import BaseNode
 from stt_backends.adapter.session import BaseSession
 from stt_core.config import check_bytes
-from stt_core.errors import CloseReason, ConfigurationError, SessionClosedError
+from stt_core.errors import CloseReason, ConfigurationError, SessionClosedError, StateError
 from stt_core.resumption.continuity import ContinuityContent, ContinuityToken, continuity_id
 from stt_core.types import Role
 
@@ -83,15 +83,20 @@ class BaseContinuity(Generic[NodeT, SessionT]):
     def _plan(self, resume_token: bytes, node: NodeT) -> Plan:
         """What ``resume_session`` is to do at ``node``.
 
-        :raises ConfigurationError: if the token is none, or belongs to another seed.
+        :raises ConfigurationError: if the token is none, or belongs to another seed; ``StateError`` if it is too early.
         """
         content = ContinuityContent.of(resume_token, _seed_of(node))
-        session = self._sessions.get(content.peer_node_id)
-        token = None
+        peer = content.peer_node_id
+        session = self._sessions.get(peer)
+        afresh = not content.is_good(self._clock())
         # Who was superseded holds a ticket that another device has made worthless; the seeds are as good as ever.
-        if session is not None and not _was_superseded(session):
-            token = session.resumption_token
-        return Plan(content.peer_node_id, token, afresh=not content.is_good(self._clock()))
+        if afresh or session is None or _was_superseded(session):
+            return Plan(peer, None, afresh)
+        token = session.resumption_token
+        if token is None and session.alive:
+            # By the seeds it would be taken over from ourselves, and its streams would end.
+            raise StateError("the session has no ticket yet: the peer gives one a round trip after it was made")
+        return Plan(peer, token, afresh=False)
 
     def _keep(self, plan: Plan, session: SessionT) -> SessionT:
         self._sessions[plan.peer_node_id] = session

@@ -11,11 +11,13 @@ from stt_backends.behaviours.stack import Behaviour, Expect, Stack, block
 from stt_core.errors import (
     AuthenticationError,
     ConnectionRefusedError,
+    PeerKeyError,
     SendTimeoutError,
     SessionClosedError,
     StateError,
     StreamLimitError,
 )
+from stt_core.pins import MemoryPinStore
 
 MakeNode = Callable[..., AbstractAsyncContextManager[Any]]
 """Gives a node for a free port of 127.0.0.1, which entering it starts; takes the settings of ``STTNode``."""
@@ -110,6 +112,21 @@ async def a_wrong_seed_is_an_authentication_error(stack: Stack, make: MakeNode) 
         with Expect(AuthenticationError) as expected:
             await client.connect((HOST, server.port))
         assert isinstance(expected.error, ConnectionError)
+
+
+async def an_identity_is_pinned_on_first_use(stack: Stack, make: MakeNode) -> None:
+    """Whoever comes or answers under a name that was pinned must prove the same identity; a pin stays."""
+    pins = MemoryPinStore()
+    async with make(node_id=b"Bob", node_seed=b"the seed of Bob alone") as bob, make(pins=pins) as caller:
+        here = await caller.connect((HOST, bob.port), b"Bob")
+        assert pins.pinned(b"Bob") == here.peer_identity_key is not None
+    async with make(node_id=b"Bob", node_seed=b"another one's own seed") as other, make(pins=pins) as caller:
+        with Expect(PeerKeyError) as expected:
+            await caller.connect((HOST, other.port), b"Bob")
+        assert isinstance(expected.error, AuthenticationError)
+        with Expect(ConnectionRefusedError):
+            await other.connect((HOST, caller.port))
+    assert pins.pinned(b"Bob") == here.peer_identity_key
 
 
 async def a_port_where_nobody_listens_refuses(stack: Stack, make: MakeNode) -> None:
@@ -311,6 +328,7 @@ NODES: Final[tuple[Behaviour[MakeNode], ...]] = (
     streams_do_not_wait_for_each_other,
     datagrams_arrive_whole,
     a_wrong_seed_is_an_authentication_error,
+    an_identity_is_pinned_on_first_use,
     a_port_where_nobody_listens_refuses,
     an_accept_that_is_cancelled_loses_no_session,
     a_connect_that_is_cancelled_leaves_nothing,

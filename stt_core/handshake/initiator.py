@@ -21,6 +21,7 @@ from stt_core.errors import (
     ConnectionRefusedError,
     ConnectionTimeoutError,
     PeerBusyError,
+    PeerKeyError,
     STTError,
     VersionError,
     Violation,
@@ -28,6 +29,7 @@ from stt_core.errors import (
 from stt_core.handshake.attempt import Attempt, Setup
 from stt_core.handshake.cookie import COOKIE_LIFE
 from stt_core.handshake.identity import Identity
+from stt_core.handshake.pinning import pin_error
 from stt_core.handshake.result import HandshakeResult
 from stt_core.handshake.resume import Wish
 from stt_core.packet import (
@@ -387,7 +389,11 @@ class Initiator:
         elif setup.peer_node_id is not None and peer.node_id != setup.peer_node_id:
             self._fail(AuthenticationError("the peer holds the seed, but has another node id than the one named"))
         elif self._peer_key is not None and peer.identity_key != self._peer_key:
-            self._fail(AuthenticationError("the peer holds the seed, but not the identity key it should have"))
+            reason = "the peer holds the seed, but not the identity key it should have"
+            expected, found = self._peer_key, peer.identity_key
+            self._fail(PeerKeyError(reason, node_id=peer.node_id, expected=expected, found=found))
+        elif (refusal := pin_error(setup.config.pins, peer)) is not None:
+            self._fail(refusal)
         else:
             self.result = attempt.result(peer, grant, now)
             self._release_memory()

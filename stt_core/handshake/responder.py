@@ -18,10 +18,11 @@ from typing import Final, NamedTuple
 from stt_core import cpace
 from stt_core.config import EndpointConfig
 from stt_core.crypto import Crypto
-from stt_core.errors import AuthenticationError, Violation
+from stt_core.errors import AuthenticationError, ConnectError, Violation
 from stt_core.handshake.cookie import COOKIE_LIFE, AddressTokens, Cookie, EpochKeys, TokenKind
 from stt_core.handshake.identity import Binding, Identity
 from stt_core.handshake.limits import FailureBudget, Prefix, PrefixBuckets, TokenBucket, address_prefixes, is_loopback
+from stt_core.handshake.pinning import pin_error
 from stt_core.handshake.result import HandshakeResult
 from stt_core.handshake.resume import NO_SESSION, Answer, Grant, Offer, parse_offer_untrusted
 from stt_core.handshake.sealed import SealedContent, parse_sealed_untrusted, seal_content
@@ -67,7 +68,7 @@ class Accepted(NamedTuple):
 class Refused(NamedTuple):
     """Somebody was turned away for what it proved or failed to prove; send ``reply``, if there is one."""
 
-    error: AuthenticationError
+    error: ConnectError
     reply: bytes | None
 
 
@@ -425,6 +426,9 @@ class Responder:
             return self._refuse(claim, f"the peer holds the seed, but {violation.reason}")
         if peer.node_id == self._config.node_id:
             return self._refuse(claim, "the peer claims our own node id: a reflection, or two nodes of one name")
+        refusal = pin_error(self._config.pins, peer)
+        if refusal is not None:
+            return self._refuse(claim, refusal)
         return self._accept(claim, transcript, peer, offer, now)
 
     def _verified(self, claim: _Claim) -> Transcript | None:
@@ -438,10 +442,11 @@ class Responder:
         transcript = Transcript(self._crypto, Suite(proof.suite), isk, cookie.th1)
         return transcript if transcript.verify_proof(claim.data) else None
 
-    def _refuse(self, claim: _Claim, reason: str) -> Refused:
+    def _refuse(self, claim: _Claim, why: str | ConnectError) -> Refused:
         self._used[claim.proof.nonce_r] = Verdict(claim.digest, RejectCode.REFUSED)
         self.counters.refused += 1
-        return Refused(AuthenticationError(reason), _reject(claim.proof, claim.digest, RejectCode.REFUSED))
+        error = AuthenticationError(why) if isinstance(why, str) else why
+        return Refused(error, _reject(claim.proof, claim.digest, RejectCode.REFUSED))
 
     def _accept(
         self, claim: _Claim, transcript: Transcript, peer: SealedContent, offer: Offer | None, now: float

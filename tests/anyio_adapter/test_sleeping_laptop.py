@@ -17,8 +17,9 @@ from tests.anyio_adapter.test_resuming import SETTINGS, until
 pytestmark = pytest.mark.anyio
 
 CLIENT = """
-import sys, anyio
-from stt_anyio import STTNode
+import sys
+from LIBRARY import STTNode
+from EVENT_LOOP import run
 
 async def main():
     address = ("127.0.0.1", int(sys.argv[1]))
@@ -34,15 +35,18 @@ async def main():
         while True:
             print("got", (await stream.receive()).decode(), flush=True)
 
-anyio.run(main)
+run(main)
 """
+LIBRARIES = {"stt_anyio": "anyio", "stt_trio": "trio"}
 
 
-async def test_a_stopped_client_goes_on_with_its_streams() -> None:
+@pytest.mark.parametrize("library", LIBRARIES)
+async def test_a_stopped_client_goes_on_with_its_streams(library: str) -> None:
+    program = CLIENT.replace("LIBRARY", library).replace("EVENT_LOOP", LIBRARIES[library])
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     with anyio.fail_after(LIMIT):
         async with make_node(**SETTINGS) as server:
-            command = [sys.executable, "-c", CLIENT, str(server.port), SEED.decode()]
+            command = [sys.executable, "-c", program, str(server.port), SEED.decode()]
             async with await anyio.open_process(command, env=environment, stderr=None) as client:
                 assert client.stdout is not None
                 said = TextReceiveStream(client.stdout)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from stt_core.errors import ConfigurationError
+from stt_core.errors import ConfigurationError, StateError
 from tests.chapter.world import SEED, World, everywhere
 
 ALICES = b"the seed of Alice's identity, on all of her devices"
@@ -109,6 +109,9 @@ async def test_seeds_and_tokens_of_others_are_the_callers_mistake(world: World) 
     with pytest.raises(ConfigurationError, match="another node_seed"):
         await make(other).resume_session(token, world.transport, address)
     assert token.hex() not in f"{token!r} {token}"
+    await node.connect(world.address_of(peer), b"peer")
+    with pytest.raises(StateError, match="no ticket yet"):
+        await continuity.resume_session(token, world.transport, address)
     now[0] += 60.0
     session = await continuity.resume_session(token, world.transport, address)
     assert session.resumed == "no"

@@ -6,11 +6,11 @@ import pytest
 
 from stt_core.errors import AuthenticationError, CloseReason, ConfigurationError
 from stt_core.events import HandshakeFailed, PeerRejected, SessionClosed
-from stt_core.resumption import TokenContent
+from stt_core.resumption import MemoryTicketStore, TokenContent
 from stt_core.state import SessionState
 from stt_core.types import Resumed
 from tests.core.pair import End, Flight, entropy_of, straight
-from tests.core.test_resuming import ALICES, Resumable, outcome, restarted, token_of
+from tests.core.test_resuming import ALICES, Resumable, outcome, restarted, token_of, with_store
 
 
 def resumable_story(**alice: object) -> tuple[Resumable, bytes]:
@@ -105,6 +105,39 @@ class TestEditedTokens:
         for shown in (repr(token), f"{token}", repr(TokenContent.of(token)), repr(ours.ticket), repr(ours.record)):
             assert secret.hex() not in shown
             assert repr(secret)[2:12] not in shown
+
+
+class TestOldTokens:
+    @pytest.mark.parametrize(("seconds", "extent"), [(86400 - 1.0, Resumed.IDENTITY), (86400 + 1.0, Resumed.NO)])
+    def test_a_ticket_is_good_for_a_day_whatever_its_token_says(self, seconds: float, extent: Resumed) -> None:
+        pair = Resumable()
+        ours, _ = pair.connect()
+        pair.run_until(lambda: ours.ticket is not None)
+        content = TokenContent.of(token_of(ours))
+        ours.close()
+        pair.run(10.0)
+        pair.now = content.issued + seconds
+        assert pair.resume(edited(content.seal(), lifetime=10 * 86400, issued=pair.now)).resumed is extent
+
+    @pytest.mark.parametrize(
+        ("rotations", "extent"),
+        [(1, Resumed.FULL), (2, Resumed.FULL), (3, Resumed.NO), (4, Resumed.NO)],
+    )
+    def test_a_ticket_ends_with_its_key_however_young_it_is(self, rotations: int, extent: Resumed) -> None:
+        class Rotated(MemoryTicketStore):
+            def rotate(self, wall: float) -> None:
+                self._ring = self._ring.rotated(wall, entropy_of(f"{len(self._ring.keys)} {wall}"))
+
+        store = Rotated(entropy_of("store"))
+        pair = Resumable()
+        pair.bob.endpoint = with_store("bob", store, resumable=True)
+        ours, _ = pair.connect()
+        pair.rest()
+        token = token_of(ours)
+        pair.cut()
+        for number in range(rotations):
+            store.rotate(pair.now + number)
+        assert pair.resume(token).resumed is extent
 
 
 class TestTwoDevices:
