@@ -43,7 +43,9 @@ class TcpStream:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
 
     async def receive(self) -> bytes:
-        """The next bytes; none at the end. Where they are there already nobody else gets a turn: the stream they go to sees to that.
+        """The next bytes; none at the end.
+
+        No checkpoint where they are there already: the stream they go to sees to it that others have their turns.
 
         :raises OSError: if the connection broke.
         """
