@@ -3,9 +3,11 @@ cut in pieces."""
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Callable
 from typing import Any
 
+from stt_backends.websocket.forwarded import TrustedProxies
 from stt_backends.websocket.framing import MAX_FRAME, Datagram, Framing
 from stt_backends.websocket.proxy import Tunnel
 from stt_backends.websocket.upgrade import ClientUpgrade, ServerUpgrade
@@ -54,6 +56,14 @@ def target_websocket_request(data: bytes) -> None:
         assert answer.startswith(b"HTTP/1.1 101 ")
         assert answer.endswith(b"\r\n\r\n")
         assert answer.count(b"\r\n\r\n") == 1
+
+
+def target_forwarded_for(data: bytes) -> None:
+    """X-Forwarded-For headers, a line each: whoever they name is an address, or it is the proxy that sent them."""
+    values = data.split(b"\n")
+    assert TrustedProxies().client_untrusted("192.0.2.1", values) == "192.0.2.1"
+    client = TrustedProxies(["192.0.2.0/24", "2001:db8::/32"]).client_untrusted("192.0.2.1", values)
+    assert f"{ipaddress.ip_address(client)}" == client
 
 
 def target_websocket_answer(data: bytes) -> None:

@@ -20,7 +20,7 @@ from stt_anyio.pump import pump_for
 from stt_anyio.reconnecting import Reconnecting
 from stt_anyio.session import STTSession
 from stt_backends.adapter.broadcast import Broadcast, Delivery
-from stt_backends.adapter.connecting import Connecting, Destination, Found, address_for, unresolved
+from stt_backends.adapter.connecting import Connecting, Destination, address_for, unresolved
 from stt_backends.adapter.node import (
     CALLBACK_PATIENCE,
     STOP_PATIENCE,
@@ -28,6 +28,7 @@ from stt_backends.adapter.node import (
 )
 from stt_backends.adapter.parking import ParkingLot
 from stt_backends.adapter.pump import Pump
+from stt_backends.adapter.racing import Found
 from stt_backends.adapter.session import BaseSession
 from stt_backends.driver import Driver
 from stt_core.backoff import FIRST_DELAY, MAX_DELAY
@@ -199,10 +200,10 @@ class STTNode(BaseNode[STTSession]):
             while not connecting.done:
                 await connecting.news.park()
         except BaseException:
-            self._give_up(connecting)
+            self._dialer.give_up(connecting)
             raise
         finally:
-            self._end_connect(connecting)
+            self._dialer.end(connecting)
         return self._connected(connecting)
 
     async def resolve(self, destination: Destination) -> Found:

@@ -101,6 +101,11 @@ class Life(Commands):
         return self._path
 
     @property
+    def challenged(self) -> bool:
+        """Whether it is being made, and somebody has answered: there is something at that address."""
+        return self._initiator is not None and self._initiator.challenged
+
+    @property
     def budget(self) -> RemoteBudget | None:
         """What this session shares with all others to the same socket; None before there are keys."""
         return self._channel.outbound.budget if self._channel else None

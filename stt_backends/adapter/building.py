@@ -16,6 +16,7 @@ from stt_backends.driver import Driver
 from stt_backends.pyca import PycaCrypto
 from stt_backends.seed import load_shared_seed
 from stt_backends.udp import UdpSocket
+from stt_backends.websocket.forwarded import TrustedProxies
 from stt_backends.websocket.hub import Hub
 from stt_backends.websocket.listener import Listener
 from stt_backends.websocket.url import check_target, parse_proxy
@@ -55,6 +56,8 @@ class NodeSettings:
     websocket_path: str
     allowed_origins: Collection[str] | None
     proxy: str | None = field(repr=False)
+    proxy_ssl_context: ssl.SSLContext | None
+    trusted_proxies: Collection[str]
     shared_seed: bytes | None = field(repr=False)
     endpoint: Mapping[str, Any] = field(repr=False)
     tickets: TicketStore | None = None
@@ -73,6 +76,7 @@ class NodeSettings:
         check_target("websocket_path", self.websocket_path)
         if self.proxy is not None:
             parse_proxy(self.proxy)
+        TrustedProxies(self.trusted_proxies)
         unknown = sorted(self.endpoint.keys() - _OF_ENDPOINT)
         if unknown:
             raise TypeError(f"unknown setting {unknown[0]!r}, expected one of {', '.join(sorted(_OF_ENDPOINT))}")
@@ -148,4 +152,5 @@ def _bind_udp(settings: NodeSettings) -> UdpSocket:
 
 def _bind_tcp(settings: NodeSettings, port: int) -> Listener:
     rationed = settings.endpoint.get("rate_limits") is not None
-    return Listener(settings.bind_address, port, reuse_port=settings.reuse_port, ration=rationed)
+    trusted = TrustedProxies(settings.trusted_proxies)
+    return Listener(settings.bind_address, port, reuse_port=settings.reuse_port, ration=rationed, trusted=trusted)

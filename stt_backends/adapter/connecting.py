@@ -10,13 +10,17 @@ import ipaddress
 import re
 import socket
 import ssl
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from stt_backends.adapter.opening import Opening
 from stt_backends.adapter.parking import ParkingLot
+from stt_backends.adapter.racing import Found, interleaved
+from stt_backends.driver import Driver
 from stt_backends.udp_address import resolve_numeric
+from stt_backends.websocket.hub import Alarm
 from stt_backends.websocket.link import Target
 from stt_backends.websocket.tls import default_context
 from stt_backends.websocket.url import ProxyUrl, WebSocketUrl, bracketed, is_url, parse_proxy, parse_url
@@ -25,15 +29,12 @@ from stt_core.types import SessionKey
 
 SessionT = TypeVar("SessionT")
 
-Found = Sequence[tuple[int, int, int, str, tuple[Any, ...]]]
-"""What ``getaddrinfo`` finds."""
-
 
 @dataclass(frozen=True, slots=True)
 class Destination:
     """Where a ``connect`` goes: ``host`` may be a name. ``numeric`` is what is found of it where it isn't.
 
-    ``url`` is None for UDP. ``tls`` is the context for ``wss``.
+    ``url`` is None for UDP. ``tls`` is the context for ``wss``, ``proxy_tls`` that for an ``https`` proxy.
     """
 
     host: str
@@ -42,6 +43,7 @@ class Destination:
     url: WebSocketUrl | None = None
     proxy: ProxyUrl | None = None
     tls: ssl.SSLContext | None = None
+    proxy_tls: ssl.SSLContext | None = None
 
     @property
     def kind(self) -> int:
@@ -51,14 +53,23 @@ class Destination:
     def targets(self, found: Found) -> list[Target]:
         """What to try, in this order, to open a WebSocket."""
         assert self.url is not None
-        return [Target(self.url, family, tuple(address), self.proxy, self.tls) for family, _, _, _, address in found]
+        return [
+            Target(self.url, family, address, self.proxy, self.tls, self.proxy_tls)
+            for family, address in interleaved(found)
+        ]
 
 
-def destination_of(address: object, ssl_context: ssl.SSLContext | None, proxy: str | None) -> Destination:
+def destination_of(
+    address: object,
+    ssl_context: ssl.SSLContext | None,
+    proxy: str | None,
+    proxy_ssl_context: ssl.SSLContext | None = None,
+) -> Destination:
     """What ``address`` means: ``(host, port)`` or ``"host:port"`` for UDP, or a WebSocket's URL.
 
     :param ssl_context: for ``wss``; None is the system's authorities.
     :param proxy: the URL of an HTTP proxy, for either kind of URL.
+    :param proxy_ssl_context: for one whose URL is ``https``; None is the system's authorities.
     :raises ConfigurationError: if it means nothing.
     """
     if not is_url(address):
@@ -76,7 +87,8 @@ def destination_of(address: object, ssl_context: ssl.SSLContext | None, proxy: s
     if is_numeric(host):
         family, raw = resolve_numeric("the address", host, port)
         numeric = [(family, 0, 0, "", raw)]
-    return Destination(host, port, numeric, url, through, tls)
+    proxy_tls = (proxy_ssl_context or default_context()) if through is not None and through.secure else None
+    return Destination(host, port, numeric, url, through, tls, proxy_tls)
 
 
 def address_for(address: tuple[Any, ...] | str, transport: str) -> tuple[Any, ...] | str:
@@ -95,15 +107,35 @@ def address_for(address: tuple[Any, ...] | str, transport: str) -> tuple[Any, ..
 class Connecting(Generic[SessionT]):
     """One of ``session`` and ``failure`` is there once ``done``.
 
-    ``key`` names the session in the core, once its handshake has begun; before that, ``opening`` is the connection.
+    ``keys`` name sessions in the core whose handshake is under way, and the address each tries; ``key`` is the one
+    that was made. Before there are any, ``opening`` may be a connection. What is done with all of it is in
+    :mod:`~stt_backends.adapter.dialing`.
     """
 
-    __slots__ = ("begin", "failure", "key", "news", "opening", "session", "targets")
+    __slots__ = (
+        "addresses", "alarm", "begin", "deadline", "driver", "failure", "key", "keys", "news", "opening", "session",
+        "targets",
+    )  # fmt: skip
 
-    def __init__(self, news: ParkingLot, begin: Callable[..., SessionKey]) -> None:
+    def __init__(
+        self,
+        news: ParkingLot,
+        driver: Driver,
+        begin: Callable[..., SessionKey],
+        deadline: float,
+        addresses: Sequence[tuple[Any, ...]],
+    ) -> None:
         self.news = news
+        self.driver = driver
         self.begin = begin
         """What begins the handshake, once it is known on which path: the endpoint's ``connect`` or ``resume``."""
+        self.deadline = deadline
+        """When it is given up, monotonic seconds."""
+        self.addresses = deque(addresses)
+        """Those not tried yet."""
+        self.alarm: Alarm | None = None
+        """For the next of them."""
+        self.keys: dict[SessionKey, tuple[Any, ...]] = {}
         self.targets: list[Target] = []
         """Where the peer takes WebSocket connections, as far as is known."""
         self.key: SessionKey | None = None
@@ -116,10 +148,17 @@ class Connecting(Generic[SessionT]):
         """Whether there is nothing more to wait for."""
         return self.session is not None or self.failure is not None
 
-    def succeed(self, session: SessionT) -> None:
-        """The session was made."""
+    def call_off(self) -> None:
+        """No further address is to be tried for now."""
+        if self.alarm is not None:
+            self.driver.hub.call_off(self.alarm)
+            self.alarm = None
+
+    def succeed(self, session: SessionT, key: SessionKey) -> None:
+        """The session was made, by the handshake of that key."""
         if not self.done:
             self.session = session
+            self.key = key
             self.news.wake_all()
 
     def fail(self, error: STTError) -> None:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from stt_backends.adapter.connecting import Destination, Found
+from stt_backends.adapter.connecting import Destination
 from stt_backends.adapter.opening import Opening
+from stt_backends.adapter.racing import Found
 from stt_backends.driver import Driver
 from stt_backends.websocket.link import Link, Target
 from stt_core.errors import ConnectError, ConnectionTimeoutError, STTError

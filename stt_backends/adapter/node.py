@@ -20,7 +20,7 @@ from stt_backends.adapter.broadcast import Broadcast, SlowPolicy
 from stt_backends.adapter.building import NodeSettings, build_driver
 from stt_backends.adapter.callbacks import BaseCallbacks, ClosedCallback
 from stt_backends.adapter.calling import BaseCaller
-from stt_backends.adapter.connecting import Connecting
+from stt_backends.adapter.dialing import Dialer
 from stt_backends.adapter.lodging import House
 from stt_backends.adapter.parking import ParkingLot
 from stt_backends.adapter.pump import Pump
@@ -72,7 +72,9 @@ class BaseNode(House, BaseCaller[SessionT]):
     ``transport`` says where it listens: ``"udp"``, ``"websocket"`` or ``"both"``, at the same port number. Any node can
     connect to a URL. ``ssl_context`` makes a server of ``wss``, at ``websocket_path``; ``allowed_origins`` are the
     pages that browsers may connect from, such as ``"https://example.org"`` (None: all). ``proxy`` is the URL of an HTTP
-    proxy for connections to URLs, ``http://user:password@host:port``.
+    proxy for connections to URLs, ``http://user:password@host:port``, or ``https``, with ``proxy_ssl_context`` for one
+    that the system's authorities don't know. ``trusted_proxies`` are the reverse proxies whose ``X-Forwarded-For`` is
+    believed, by address or network; limits then count by the addresses it names.
 
     Lead with ``async with STTNode(...) as node``; ``start`` and ``stop`` work outside of one too. Settings not listed
     in the signature's first lines are :class:`~stt_core.config.EndpointConfig`'s and in its units.
@@ -93,6 +95,8 @@ class BaseNode(House, BaseCaller[SessionT]):
         websocket_path: str = "/",
         allowed_origins: Collection[str] | None = None,
         proxy: str | None = None,
+        proxy_ssl_context: ssl.SSLContext | None = None,
+        trusted_proxies: Collection[str] = (),
         reuse_port: bool = False,
         recv_buffer_size: int | None = None,
         send_buffer_size: int | None = None,
@@ -115,6 +119,8 @@ class BaseNode(House, BaseCaller[SessionT]):
             websocket_path=websocket_path,
             allowed_origins=allowed_origins,
             proxy=proxy,
+            proxy_ssl_context=proxy_ssl_context,
+            trusted_proxies=trusted_proxies,
             shared_seed=shared_seed,
             tickets=tickets,
             endpoint={
@@ -140,8 +146,7 @@ class BaseNode(House, BaseCaller[SessionT]):
         self._stopping = self._hurried = self._stopped = False
         self._crash: BaseException | None = None
         self._sessions: dict[SessionKey, SessionT] = {}
-        self._connecting: dict[SessionKey, Connecting[SessionT]] = {}
-        self._opening: set[Connecting[SessionT]] = set()  # those whose connection isn't open yet
+        self._dialer = Dialer(self)
         self._accepted: deque[SessionT] = deque()
         self._news: ParkingLot | None = None
         """Of sessions that arrive and of the end; there from the start on."""
@@ -198,7 +203,7 @@ class BaseNode(House, BaseCaller[SessionT]):
             self._evict()
             driver.endpoint.close(ErrorCode.SHUTTING_DOWN, "the node is stopping", linger=STOP_LINGER)
         self.wake_pump()
-        self._fail_connecting()
+        self._dialer.fail_all()
         self._wake()
         return True
 
@@ -225,7 +230,7 @@ class BaseNode(House, BaseCaller[SessionT]):
                 self._on_event(event)
         finally:
             self._stopped = True
-            self._fail_connecting()
+            self._dialer.fail_all()
             self._wake()
 
     def _raise_crash(self) -> None:
@@ -262,6 +267,12 @@ class BaseNode(House, BaseCaller[SessionT]):
         if self._driver is None or self._socket is None:
             raise StateError("the node isn't started")
         return self._driver, self._socket
+
+    def stopped_error(self) -> StateError:
+        """What a call on a node that is being stopped raises."""
+        error = StateError("the node is stopped")
+        error.__cause__ = self._crash
+        return error
 
     # --- what it is
 
@@ -328,7 +339,7 @@ class BaseNode(House, BaseCaller[SessionT]):
             return self._accepted.popleft()
         self._started()
         if self._stopping:
-            raise StateError("the node is stopped") from self._crash
+            raise self.stopped_error()
         return None
 
     def _handler_failed(self, session: SessionT, error: Exception) -> None:
@@ -388,9 +399,7 @@ class BaseNode(House, BaseCaller[SessionT]):
         if isinstance(event, SessionEstablished):
             self._on_new_session(event)
         elif isinstance(event, HandshakeFailed):
-            connecting = self._connecting.get(event.session_key)
-            if connecting is not None:
-                connecting.fail(event.error)
+            self._dialer.on_failed(event.session_key, event.error)
         elif isinstance(event, PeerRejected):
             logger.warning("refused a peer at %s: %s", event.path.address, event.error)
             if isinstance(event.error, AuthenticationError):
@@ -408,8 +417,8 @@ class BaseNode(House, BaseCaller[SessionT]):
             self._callbacks.tell_detached(session)
         elif isinstance(event, SessionResumed):
             logger.info("%r goes on with %s", session, event.path.address)
-            if event.attempt is not None and (connecting := self._connecting.get(event.attempt)) is not None:
-                self._reached(connecting, session)
+            if event.attempt is not None:
+                self._dialer.on_made(event.attempt, session)
         if isinstance(event, SessionClosed):
             del self._sessions[event.session_key]
             logger.info("%r closed: %s (%s)", session, event.reason, event.message)
@@ -420,13 +429,15 @@ class BaseNode(House, BaseCaller[SessionT]):
             if self._lodger is None:
                 refuse(self.endpoint, event.session_key)
             return
+        if self._dialer.is_spare(event.session_key):
+            return
         session = self._make_session(self.endpoint.session(event.session_key))
         self._sessions[event.session_key] = session
         logger.info("%r established with %s", session, event.path.address)
         if not event.initiated:
             self._arrive(session)
-        elif (connecting := self._connecting.get(event.session_key)) is not None:
-            self._reached(connecting, session)
+        else:
+            self._dialer.on_made(event.session_key, session)
         self._callbacks.tell_established(session)
 
     def _arrive(self, session: SessionT) -> None:

@@ -6,11 +6,12 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar
 
 from stt_backends.adapter.broadcast import Outbox
-from stt_backends.adapter.connecting import Destination, Found
+from stt_backends.adapter.connecting import Destination
 from stt_backends.adapter.detour import Detour
 from stt_backends.adapter.errors import ErrorFamily
 from stt_backends.adapter.moving import Moving
 from stt_backends.adapter.parking import ParkingLot
+from stt_backends.adapter.racing import Found
 from stt_backends.adapter.stream import BaseByteStream, BaseMessageStream
 from stt_backends.driver import Driver
 from stt_core.errors import CloseReason, ConnectError, ErrorCode, StateError

@@ -14,7 +14,7 @@ from itertools import count
 from typing import Final, Protocol
 
 from stt_backends.udp_address import Address
-from stt_backends.websocket.errors import CloseCode
+from stt_backends.websocket.errors import CloseCode, UpgradeRefused
 from stt_backends.websocket.link import MAX_UNSENT, Link, Scratch, Stage, Target
 from stt_backends.websocket.listener import FIRST_WORD, INTRODUCTION, Listener
 from stt_backends.websocket.upgrade import ServerUpgrade
@@ -62,6 +62,16 @@ class Watcher(Protocol):
         ...
 
 
+class Alarm:
+    """Something to do at a time; see :meth:`Hub.call_at`."""
+
+    __slots__ = ("action", "at")
+
+    def __init__(self, at: float, action: Callable[[], None]) -> None:
+        self.at = at
+        self.action = action
+
+
 class Hub:
     """Holds ``endpoint``'s links. ``listener`` is where clients come from, if they may.
 
@@ -100,6 +110,7 @@ class Hub:
         self._strangers: dict[Path, float] = {}
         """Accepted ones that serve no session yet, and how long they may stay so."""
         self._waiters: dict[Path, Callable[[Link], None]] = {}
+        self._alarms: set[Alarm] = set()
 
     def _shared_scratch(self) -> Scratch:
         if self._scratch is None:
@@ -155,8 +166,10 @@ class Hub:
                 self._after(source, now)
 
     def _receive(self, link: Link, now: float) -> None:
-        receive, path = self.endpoint.receive_datagram, link.path
-        for datagram in link.receive(now):
+        receive = self.endpoint.receive_datagram
+        found = link.receive(now)
+        path = link.path  # which a request may have changed
+        for datagram in found:
             receive(datagram, path, now)
         if path in self._strangers and self.endpoint.link_state(path) is LinkState.TRUSTED:
             link.deadline = None
@@ -174,7 +187,25 @@ class Hub:
             listener.forget(address[0])
             return
         self._strangers[path] = now + INTRODUCTION
+        link.on_request = self._rename
         self._add(link)
+
+    def _rename(self, link: Link, forwarded_for: list[bytes]) -> None:
+        """It may come by way of a reverse proxy: from here on it is known by whom that speaks for, to the core as well.
+
+        :raises UpgradeRefused: where that one has enough connections already.
+        """
+        before = link.path
+        assert isinstance(before.address, tuple)
+        assert self.listener is not None
+        host, *rest = before.address
+        client = self.listener.rename(host, forwarded_for)
+        if client is None:
+            raise UpgradeRefused(429, "Too Many Requests", "this client has enough connections already")
+        if client != host:
+            link.path = Path("websocket", (client, *rest))
+            self._links[link.path] = self._links.pop(before)
+            self._strangers[link.path] = self._strangers.pop(before)
 
     def _add(self, link: Link) -> None:
         self._links[link.path] = link
@@ -240,11 +271,25 @@ class Hub:
 
     # --- time
 
+    def call_at(self, when: float, action: Callable[[], None]) -> Alarm:
+        """Call ``action()`` at ``when``, monotonic seconds, unless it is called off before; for whoever opens links."""
+        alarm = Alarm(when, action)
+        self._alarms.add(alarm)
+        self._expect(when)
+        return alarm
+
+    def call_off(self, alarm: Alarm) -> None:
+        """Let it be; harmless once it was called."""
+        self._alarms.discard(alarm)
+
+    def _expect(self, when: float) -> None:
+        if self.due is None or when < self.due:
+            self.due = when
+
     def _plan(self, link: Link) -> None:
         if link.deadline is not None:
             self._timed.add(link)
-            if self.due is None or link.deadline < self.due:
-                self.due = link.deadline
+            self._expect(link.deadline)
 
     def handle_timers(self, now: float) -> None:
         """Act on what is due."""
@@ -256,6 +301,12 @@ class Hub:
                 self._expire(link, now)
             if link in self._timed:
                 self._plan(link)
+        for alarm in sorted(self._alarms, key=_time_of):
+            if alarm.at > now:
+                self._expect(alarm.at)
+            elif alarm in self._alarms:  # else an earlier one called it off
+                self._alarms.discard(alarm)
+                alarm.action()
 
     def _expire(self, link: Link, now: float) -> None:
         longest = self._strangers.get(link.path)
@@ -305,7 +356,10 @@ class Hub:
             self._after(link, now)
 
     def close(self, now: float) -> None:
-        """Close everything, at once; links get their farewell as far as the system takes it."""
+        """Close everything, at once; links get their farewell as far as the system takes it. Whoever waits for one that
+        isn't open is not told: he would open another."""
+        self._waiters.clear()
+        self._alarms.clear()
         for link in list(self._links.values()):
             link.close(CloseCode.GOING_AWAY, "the node stops", now)
             self._gone(link, now)
@@ -314,3 +368,7 @@ class Hub:
             self._gone(link, now)
         if self.listener is not None:
             self.listener.close()
+
+
+def _time_of(alarm: Alarm) -> float:
+    return alarm.at

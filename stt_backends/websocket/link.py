@@ -19,7 +19,6 @@ from typing import Any, Final
 from stt_backends.websocket.errors import CloseCode, FrameViolation, UpgradeFailed, UpgradeRefused
 from stt_backends.websocket.framing import MAX_FRAME, Datagram, Framing
 from stt_backends.websocket.proxy import Tunnel
-from stt_backends.websocket.tls import TlsLayer
 from stt_backends.websocket.upgrade import ClientUpgrade, ServerUpgrade
 from stt_backends.websocket.url import ProxyUrl, WebSocketUrl
 from stt_backends.websocket.wire import READ_SIZE, Wire
@@ -40,6 +39,7 @@ class Stage(Enum):
     """How far a link is; the value says what a client is waiting for."""
 
     CONNECTING = "the TCP connection"
+    PROXY_TLS = "TLS with the proxy"
     TUNNEL = "the proxy's answer"
     TLS = "TLS"
     UPGRADE = "the answer to the WebSocket upgrade"
@@ -62,7 +62,7 @@ class Scratch:
 class Target:
     """What a client's link is to reach: ``address`` is the system's, of ``url``'s host or of the ``proxy``.
 
-    ``tls`` is the context for a ``wss`` URL.
+    ``tls`` is the context for a ``wss`` URL, ``proxy_tls`` that for an ``https`` proxy.
     """
 
     url: WebSocketUrl
@@ -70,6 +70,7 @@ class Target:
     address: tuple[Any, ...]
     proxy: ProxyUrl | None = None
     tls: ssl.SSLContext | None = None
+    proxy_tls: ssl.SSLContext | None = None
 
     @property
     def name(self) -> str:
@@ -82,7 +83,7 @@ class Link:
 
     __slots__ = (
         "_framing", "_scratch", "_server", "_target", "_tls", "_tunnel", "_upgrade", "_wire", "deadline", "failure",
-        "full", "on_end", "path", "stage", "trouble",
+        "full", "on_end", "on_request", "path", "stage", "trouble",
     )  # fmt: skip
 
     def __init__(self, wire: Wire, path: Path, scratch: Scratch, deadline: float, *, client: bool) -> None:
@@ -98,6 +99,9 @@ class Link:
         """Whether the core was told that this takes nothing for now; for whoever tells it."""
         self.on_end: Callable[[Link], None] | None = None
         """Called when it is over, right before its socket is closed: nobody may wait for a descriptor that is gone."""
+        self.on_request: Callable[[Link, list[bytes]], None] | None = None
+        """Called with the X-Forwarded-For headers of a client's request before it is answered; may change :attr:`path`,
+        or raise UpgradeRefused."""
         self._wire = wire
         self._scratch = scratch
         self._framing = Framing(client=client)
@@ -179,21 +183,28 @@ class Link:
         try:
             if target.proxy is None:
                 self._begin_tls()
+            elif target.proxy_tls is None:
+                self._begin_tunnel(target.proxy, target.url)
             else:
-                self.stage = Stage.TUNNEL
-                self._tunnel = Tunnel(target.proxy, target.url.host, target.url.port)
-                self._send(self._tunnel.request)
+                self.stage = Stage.PROXY_TLS
+                self._wire.start_tls(target.proxy_tls, target.proxy.host)
+                self._wire.handshake_untrusted()
         except OSError as error:
             self._end(f"the connection broke: {error.strerror or error}", error.errno or 0)
         except Violation as error:
             self._end(error.reason)
+
+    def _begin_tunnel(self, proxy: ProxyUrl, url: WebSocketUrl) -> None:
+        self.stage = Stage.TUNNEL
+        self._tunnel = Tunnel(proxy, url.host, url.port)
+        self._send(self._tunnel.request)
 
     def _begin_tls(self) -> None:
         if self._tls is None:
             self._begin_upgrade()
             return
         self.stage = Stage.TLS
-        self._wire.start_tls(TlsLayer(self._tls, None if self._target is None else self._target.url.host))
+        self._wire.start_tls(self._tls, None if self._target is None else self._target.url.host)
         if self._target is not None:
             self._wire.handshake_untrusted()  # which begins with the client's hello
 
@@ -236,11 +247,8 @@ class Link:
 
     def _step_untrusted(self) -> bool:
         """One read of what comes before frames; True to try another."""
-        if self.stage is Stage.TLS:
-            if not self._wire.handshake_untrusted():
-                return False
-            self._begin_upgrade()
-            return True
+        if self.stage in (Stage.TLS, Stage.PROXY_TLS):
+            return self._step_tls_untrusted()
         size = self._wire.read_into_untrusted(self._scratch.view[:READ_SIZE])
         if size <= 0:
             if size < 0:
@@ -260,8 +268,20 @@ class Link:
         elif self._server is not None:
             answer = self._server.receive_untrusted(data)
             if answer is not None:
+                if self.on_request is not None:
+                    self.on_request(self, self._server.forwarded_for)
                 self._open(b"")
                 self._send(answer)
+        return True
+
+    def _step_tls_untrusted(self) -> bool:
+        if not self._wire.handshake_untrusted():
+            return False
+        target = self._target
+        if self.stage is Stage.PROXY_TLS and target is not None and target.proxy is not None:
+            self._begin_tunnel(target.proxy, target.url)
+        else:
+            self._begin_upgrade()
         return True
 
     def _receive_frames_untrusted(self, found: list[Datagram]) -> None:
@@ -383,4 +403,4 @@ class Link:
         return ConnectError(f"{target.name}: {reason}, while waiting for {self.stage.value}")
 
 
-_OPENING: Final = frozenset((Stage.CONNECTING, Stage.TUNNEL, Stage.TLS, Stage.UPGRADE))
+_OPENING: Final = frozenset((Stage.CONNECTING, Stage.PROXY_TLS, Stage.TUNNEL, Stage.TLS, Stage.UPGRADE))

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from stt_backends.udp_address import Address, canonical, resolve_numeric
+from stt_backends.websocket.forwarded import TrustedProxies
 from stt_core.errors import ConfigurationError
 
 MAX_STRANGERS: Final = 64
@@ -38,9 +39,10 @@ class Listener:
 
     :param port: 0 lets the system choose, see :attr:`address`.
     :param ration: False for no limit per source, as where all come by way of a reverse proxy. Loopback has none.
+    :param trusted: reverse proxies, whose limit is that of whom they speak for: see :meth:`rename`.
     """
 
-    __slots__ = ("_ration", "_socket", "_sources", "address", "refused", "starved")
+    __slots__ = ("_ration", "_socket", "_sources", "_trusted", "address", "refused", "starved")
 
     def __init__(
         self,
@@ -50,9 +52,11 @@ class Listener:
         reuse_port: bool = False,
         dual_stack: bool = True,
         ration: bool = True,
+        trusted: TrustedProxies | None = None,
     ) -> None:
         self._socket = _listening(bind_address, port, reuse_port=reuse_port, dual_stack=dual_stack)
         self._ration = ration
+        self._trusted = trusted or TrustedProxies()
         self._sources: Counter[str] = Counter()
         self.address: Address = canonical(self._socket.getsockname())
         """Where it is bound, with the real port."""
@@ -93,12 +97,28 @@ class Listener:
                 return
             address = canonical(raw)
             source = _source(address[0])
-            if self._ration and self._sources[source] >= MAX_STRANGERS_PER_SOURCE and not _is_loopback(source):
+            if address[0] not in self._trusted and self._has_enough(source):
                 self.refused += 1
                 sock.close()
                 continue
             self._sources[source] += 1
             yield sock, address
+
+    def _has_enough(self, source: str) -> bool:
+        return self._ration and self._sources[source] >= MAX_STRANGERS_PER_SOURCE and not _is_loopback(source)
+
+    def rename(self, host: str, values: list[bytes]) -> str | None:
+        """Who a stranger from ``host`` is, by the X-Forwarded-For headers of its request; it counts as one from there.
+        None where that source has enough of them already."""
+        client = self._trusted.client_untrusted(host, values)
+        if client != host:
+            source = _source(client)
+            if self._has_enough(source):
+                self.refused += 1
+                return None
+            self.forget(host)
+            self._sources[source] += 1
+        return client
 
     def forget(self, host: Any) -> None:
         """A stranger from this host is known by now, or gone."""

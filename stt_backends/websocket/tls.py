@@ -7,12 +7,17 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final
 
 from stt_backends.websocket.errors import TlsFailed
 
 ALPN: Final = "http/1.1"
 """WebSocket by RFC 6455 is an upgrade of HTTP/1.1; a server that was left to choose might speak HTTP/2."""
+
+MAX_RECORD: Final = 5 + 16_384 + 2048
+"""Bytes of the largest record, with its header (RFC 5246 section 6.2.3; TLS 1.3 allows less): what may lie unread in a
+layer until the rest of it comes."""
 
 
 def default_context() -> ssl.SSLContext:
@@ -25,12 +30,14 @@ def default_context() -> ssl.SSLContext:
 class TlsLayer:
     """One connection's TLS. ``server_name`` is who a client expects; None makes it the server's side.
 
-    Bytes from the network go into :meth:`receive`, those for it come out of :meth:`take`.
+    Bytes from the network go into :meth:`receive_untrusted`, those for it come out of :meth:`take`. ``below`` is what
+    this travels in, where that is TLS too: a tunnel through a proxy. The two are spoken to as one.
     """
 
-    __slots__ = ("_incoming", "_object", "_outgoing", "_server_name")
+    __slots__ = ("_below", "_incoming", "_object", "_outgoing", "_server_name")
 
-    def __init__(self, context: ssl.SSLContext, server_name: str | None) -> None:
+    def __init__(self, context: ssl.SSLContext, server_name: str | None, below: TlsLayer | None = None) -> None:
+        self._below = below
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
         self._server_name = server_name
@@ -38,9 +45,21 @@ class TlsLayer:
             self._incoming, self._outgoing, server_side=server_name is None, server_hostname=server_name
         )
 
-    def receive(self, data: bytes) -> None:
-        """Add what has arrived."""
-        self._incoming.write(data)
+    def receive_untrusted(self, data: bytes) -> None:
+        """Add what has arrived.
+
+        :raises Violation: a :class:`~stt_backends.websocket.errors.TlsFailed`, of the layer below.
+        """
+        if self._below is None:
+            self._incoming.write(data)
+            return
+        self._below.receive_untrusted(data)
+        scratch = memoryview(bytearray(len(data) + MAX_RECORD))  # this, and what was left of a record that is whole now
+        size = self._below.read_into_untrusted(scratch)
+        if size > 0:
+            self._incoming.write(scratch[:size])
+        elif size < 0:
+            self.end()
 
     def end(self) -> None:
         """Nothing more arrives."""
@@ -98,11 +117,19 @@ class TlsLayer:
 
     def close(self) -> None:
         """Say that nothing more comes (close_notify)."""
-        try:
+        with suppress(ssl.SSLError):  # it was written; the peer's own is for nobody, or there was no session to end
             self._object.unwrap()
-        except ssl.SSLError:
-            return  # it was written; the peer's own is for nobody, or there was no session to end
+        if self._below is not None:
+            self._pass_down(self._below)
+            self._below.close()
 
     def take(self) -> bytes:
         """What is to be sent."""
-        return self._outgoing.read()
+        if self._below is None:
+            return self._outgoing.read()
+        self._pass_down(self._below)
+        return self._below.take()
+
+    def _pass_down(self, below: TlsLayer) -> None:
+        if data := self._outgoing.read():
+            below.write(data)

@@ -16,6 +16,7 @@ from wsproto.handshake import H11Handshake
 from wsproto.utilities import RemoteProtocolError
 
 from stt_backends.websocket.errors import UpgradeFailed, UpgradeRefused
+from stt_backends.websocket.forwarded import HEADER
 from stt_backends.websocket.head import Head
 from stt_backends.websocket.url import WebSocketUrl
 
@@ -30,6 +31,8 @@ class ServerUpgrade:
         self._path = path
         self._origins = None if allowed_origins is None else {origin.lower() for origin in allowed_origins}
         self._head = Head()
+        self.forwarded_for: list[bytes] = []
+        """What the request says of its source; :mod:`~stt_backends.websocket.forwarded` tells when it counts."""
 
     def receive_untrusted(self, data: bytes) -> bytes | None:
         """Add what has arrived; the answer to send once the request is whole. From then on there are frames.
@@ -51,6 +54,7 @@ class ServerUpgrade:
         handshake = H11Handshake(ConnectionType.SERVER)
         request = _parse_request_untrusted(handshake, head)
         self._judge(request)
+        self.forwarded_for = [value for name, value in request.extra_headers if name.lower() == HEADER]
         subprotocol = SUBPROTOCOL if SUBPROTOCOL in request.subprotocols else None
         return handshake.send(AcceptConnection(subprotocol=subprotocol))
 

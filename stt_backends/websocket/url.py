@@ -10,7 +10,7 @@ from urllib.parse import SplitResult, unquote, urlsplit
 from stt_core.errors import ConfigurationError
 
 SCHEMES: Final = {"ws": 80, "wss": 443}
-PROXY_PORT: Final = 80
+PROXY_SCHEMES: Final = {"http": 80, "https": 443}
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,14 +34,18 @@ class WebSocketUrl:
 
 @dataclass(frozen=True, slots=True)
 class ProxyUrl:
-    """An HTTP proxy; ``authorization`` is the value of Proxy-Authorization, or empty. Its repr shows no secret."""
+    """An HTTP proxy; ``authorization`` is the value of Proxy-Authorization, or empty. Its repr shows no secret.
+
+    One that is ``secure`` is spoken to by TLS.
+    """
 
     host: str
     port: int
     authorization: bytes = field(default=b"", repr=False)
+    secure: bool = False
 
     def __str__(self) -> str:
-        return f"http://{bracketed(self.host)}:{self.port}"
+        return f"{'https' if self.secure else 'http'}://{bracketed(self.host)}:{self.port}"
 
 
 def is_url(address: object) -> TypeGuard[str]:
@@ -73,14 +77,14 @@ def parse_url(url: str) -> WebSocketUrl:
 
 
 def parse_proxy(url: str) -> ProxyUrl:
-    """Take ``http://user:password@host:port`` apart; user and password may be percent-encoded, or left out.
+    """Take ``http://user:password@host:port`` or ``https`` apart; user and password, percent-encoded, may be left out.
 
     :raises ConfigurationError: if it is no such URL. The message never shows it: it may hold a password.
     """
     parts = _split("proxy", url, secret=True)
-    if parts.scheme != "http":
+    if parts.scheme not in PROXY_SCHEMES:
         raise ConfigurationError(
-            f"proxy is a {parts.scheme or 'nameless'} URL, expected http://user:password@host:port"
+            f"proxy is a {parts.scheme or 'nameless'} URL, expected http://user:password@host:port, or https"
         )
     if parts.path not in ("", "/") or parts.query or parts.fragment:
         raise ConfigurationError("proxy has a path, expected http://user:password@host:port alone")
@@ -90,7 +94,8 @@ def parse_proxy(url: str) -> ProxyUrl:
         if ":" in user:
             raise ConfigurationError("proxy: its user has a colon in it, and Basic authentication can't say that")
         authorization = b"Basic " + b64encode(f"{user}:{password}".encode())  # RFC 7617 section 2
-    return ProxyUrl(_host("proxy", parts), _port(parts) or PROXY_PORT, authorization)
+    port = _port(parts) or PROXY_SCHEMES[parts.scheme]
+    return ProxyUrl(_host("proxy", parts), port, authorization, parts.scheme == "https")
 
 
 def check_target(setting: str, target: str) -> str:

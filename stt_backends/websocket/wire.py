@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import socket
+import ssl
 from collections import deque
 from itertools import islice
 from typing import Any, Final
 
-from stt_backends.websocket.tls import TlsLayer
+from stt_backends.websocket.tls import MAX_RECORD, TlsLayer
 
 READ_SIZE: Final = 256 * 1024
 """Bytes read by one system call at most."""
+_TLS_READ: Final = READ_SIZE - 2 * MAX_RECORD
+"""The same under TLS, or two of it: what is left of a record from the read before is decrypted with this one."""
 _PIECES: Final = 64
 """Pieces in one that sends; the system takes 1024 at most (IOV_MAX)."""
 
@@ -47,9 +50,9 @@ class Wire:
 
     # --- TLS
 
-    def start_tls(self, layer: TlsLayer) -> None:
-        """All from here on is encrypted."""
-        self._tls = layer
+    def start_tls(self, context: ssl.SSLContext, server_name: str | None) -> None:
+        """All from here on is encrypted, within any TLS there is already; ``server_name`` is None on a server."""
+        self._tls = TlsLayer(context, server_name, self._tls)
 
     def handshake_untrusted(self) -> bool:
         """Go on with TLS's handshake, reading what there is; True once it is done.
@@ -58,21 +61,21 @@ class Wire:
         """
         tls = self._tls
         assert tls is not None
-        self._fill(tls)
         try:
+            self._fill_untrusted(tls)
             return tls.handshake_untrusted()
         finally:
             self._collect(tls)  # an alert, too
             self.flush()
 
-    def _fill(self, tls: TlsLayer) -> bool:
+    def _fill_untrusted(self, tls: TlsLayer) -> bool:
         """Give TLS what has arrived; True where nothing ever will again."""
         try:
-            data = self._socket.recv(READ_SIZE)
+            data = self._socket.recv(_TLS_READ)
         except BlockingIOError:
             return False
         if data:
-            tls.receive(data)
+            tls.receive_untrusted(data)
         else:
             tls.end()
         return not data
@@ -96,7 +99,7 @@ class Wire:
                 return self._socket.recv_into(view) or -1
             except BlockingIOError:
                 return 0
-        ended = self._fill(self._tls)
+        ended = self._fill_untrusted(self._tls)
         size = self._tls.read_into_untrusted(view)
         return -1 if ended and not size else size
 

@@ -56,10 +56,14 @@ FetchEvent: TypeAlias = ManifestKnown | PlannerEvent
 class _Provider:
     """Somebody the content was asked of, until the planner takes over."""
 
-    __slots__ = ("hashes", "heard", "holding", "planned", "size")
+    __slots__ = ("asked", "hashes", "holding", "planned", "since", "size")
 
     def __init__(self, now: float) -> None:
-        self.heard = now
+        self.since = now
+        """When it was asked for what it owes, infinite while the question is still here. Only the answer counts: nobody
+        waits any longer for who says something else instead."""
+        self.asked = 0
+        """Hashes of pieces it was asked for last."""
         self.size = 0
         self.holding: bytearray | None = None
         """A byte for each piece, once it said what it has."""
@@ -129,7 +133,6 @@ class Fetcher:
         provider = self._providers.get(key)
         if provider is None:
             return
-        provider.heard = now
         try:
             self._take(key, provider, parse_answer_untrusted(message), now)
         except Violation as wrong:
@@ -184,12 +187,15 @@ class Fetcher:
 
     def _ask_for_more(self, key: Hashable, provider: _Provider) -> None:
         first = len(provider.hashes) // HASH_SIZE
-        count = min(piece_count(provider.size) - first, MOST_HASHES)
-        self._outbox.append((key, AskPieces(first, count).encode()))
+        provider.asked = min(piece_count(provider.size) - first, MOST_HASHES)
+        provider.since = inf
+        self._outbox.append((key, AskPieces(first, provider.asked).encode()))
 
     def _take_pieces(self, key: Hashable, provider: _Provider, answer: Pieces) -> None:
         if key != self._source or answer.first != len(provider.hashes) // HASH_SIZE:
             raise protocol_violation("it sends hashes of pieces that it wasn't asked for")
+        if len(answer.hashes) != provider.asked * HASH_SIZE:  # by one each time it could keep us for days
+            raise protocol_violation("it sends other hashes of pieces than it was asked for")
         provider.hashes += answer.hashes
         count = piece_count(provider.size)
         if len(provider.hashes) < count * HASH_SIZE:
@@ -218,7 +224,7 @@ class Fetcher:
 
     def next_timer(self) -> float | None:
         """When to call :meth:`handle_timer`, monotonic seconds; None for never."""
-        waiting = (provider.heard + PATIENCE for key, provider in self._providers.items() if self._owes(key, provider))
+        waiting = (provider.since + PATIENCE for key, provider in self._providers.items() if self._owes(key, provider))
         at = min(waiting, default=inf)
         planned = self._planner.next_timer() if self._planner is not None else None
         at = at if planned is None else min(at, planned)
@@ -227,7 +233,7 @@ class Fetcher:
     def handle_timer(self, now: float) -> None:
         """See who has been silent for too long; harmless where nobody has."""
         for key, provider in list(self._providers.items()):
-            if self._owes(key, provider) and provider.heard + PATIENCE <= now:
+            if self._owes(key, provider) and provider.since + PATIENCE <= now:
                 self._drop(key, f"it said nothing for {PATIENCE:g} s", lied=False)
         if self._planner is not None:
             self._planner.handle_timer(now)
@@ -235,7 +241,7 @@ class Fetcher:
     def excuse(self, now: float) -> None:
         """Nobody listened until ``now``: silence before that is held against no provider."""
         for provider in self._providers.values():
-            provider.heard = now
+            provider.since = now
         if self._planner is not None:
             self._planner.excuse(now)
 
@@ -257,7 +263,9 @@ class Fetcher:
     def next_message(self, now: float) -> tuple[Hashable, bytes] | None:
         """Whom to send what next; None where all have enough to do."""
         if self._outbox:
-            return self._outbox.popleft()
+            key, question = self._outbox.popleft()
+            self._providers[key].since = now
+            return key, question
         found = self._planner.next_question(now) if self._planner is not None else None
         return None if found is None else (found[0], found[1].encode())
 

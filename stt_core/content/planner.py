@@ -21,7 +21,7 @@ from stt_core.content.manifest import Manifest
 from stt_core.content.progress import ActivePiece
 from stt_core.content.supplier import BLOCK, Supplier
 from stt_core.content.tree import LEAF, PIECE, PIECE_LEAVES, leaf_count
-from stt_core.content.wire import AskBlock, AskLeaves, Cancel, Leaves, Question, Run
+from stt_core.content.wire import BLOCK_LEAVES, AskBlock, AskLeaves, Cancel, Leaves, Question, Run
 from stt_core.errors import Violation, protocol_violation
 from stt_core.types import Entropy
 
@@ -160,10 +160,7 @@ class Planner:
         """The hashes of a piece's leaves."""
         supplier = self._suppliers.get(key)
         active = self._active.get(answer.piece)
-        if supplier is None:
-            return
-        supplier.heard(now)
-        if active is None or active.leaves is not None:
+        if supplier is None or active is None or active.leaves is not None:
             return
         try:
             self._manifest.check_leaves_untrusted(answer.piece, answer.hashes)
@@ -171,6 +168,7 @@ class Planner:
             self._drop(key, wrong.reason, lied=True)
             return
         active.leaves = answer.hashes
+        supplier.progressed(now)
 
     def receive_run(self, key: Hashable, answer: Run, now: float) -> None:
         """A run of leaves: what is right and new comes out as :class:`Verified`."""
@@ -179,21 +177,24 @@ class Planner:
             return
         try:
             supplier.brought(len(answer.data), now)
-            self._take_run(key, supplier, answer)
+            self._take_run(key, supplier, answer, now)
         except Violation as wrong:
             self._drop(key, wrong.reason, lied=True)
 
-    def _take_run(self, key: Hashable, supplier: Supplier, answer: Run) -> None:
+    def _take_run(self, key: Hashable, supplier: Supplier, answer: Run, now: float) -> None:
         count = max(1, -(-len(answer.data) // LEAF))
         piece, first = divmod(answer.leaf, PIECE_LEAVES)
         if answer.leaf + count > leaf_count(self._manifest.size) or first + count > PIECE_LEAVES:
             raise protocol_violation(f"leaves {answer.leaf} to {answer.leaf + count} aren't there")
         active = self._active.get(piece)
-        if active is None or not active.misses(first, count):
-            return  # another was faster
+        if active is None or not active.misses(first, count):  # another was faster
+            if len(answer.data) >= LEAF and (piece, first // BLOCK_LEAVES) in supplier.awaited:
+                supplier.progressed(now)  # as many as it was asked for, and so no end of them
+            return
         if active.leaves is None:
             raise protocol_violation(f"leaves of piece {piece} came before their hashes")
         self._manifest.check_run_untrusted(answer.leaf, answer.data, active.leaves[first : first + count])
+        supplier.progressed(now)
         self._events.append(Verified(answer.leaf * LEAF, answer.data))
         for block in active.store(first, count):
             for other in active.awaited_from(block):
@@ -228,7 +229,7 @@ class Planner:
     def excuse(self, now: float) -> None:
         """Nobody listened until ``now``: silence before that is held against no provider."""
         for supplier in self._suppliers.values():
-            supplier.heard(now)
+            supplier.excuse(now)
 
     # --- what to do
 

@@ -68,9 +68,15 @@ class Supplier:
         self.awaited.add(block)
         self._owed += size
 
-    def heard(self, now: float) -> None:
-        """It said something."""
+    def excuse(self, now: float) -> None:
+        """Its silence until now is nobody's fault."""
         self._heard = now
+
+    def progressed(self, now: float) -> None:
+        """It brought some of what it owes. Nothing else is a sign of life: a byte of no use now and then could keep
+        others from being asked for ever."""
+        self._heard = now
+        self._stalls = 0
 
     def brought(self, size: int, now: float) -> None:
         """It brought so many bytes, right or wrong.
@@ -80,8 +86,6 @@ class Supplier:
         self._owed -= size
         if self._owed < 0:
             raise protocol_violation("it sends what it wasn't asked for")
-        self._heard = now
-        self._stalls = 0
         self._in_window += size
         elapsed = now - self._began
         if elapsed >= RATE_WINDOW:

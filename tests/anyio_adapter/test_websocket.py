@@ -278,13 +278,25 @@ async def test_a_node_without_udp_says_what_address_it_can_reach() -> None:
         {"websocket_path": "stt"},
         {"websocket_path": "/a b"},
         {"allowed_origins": "https://example.org"},
-        {"proxy": "https://user:secret@proxy"},
+        {"proxy": "https://user:secret@proxy/path"},
+        {"trusted_proxies": ["proxy.example"]},
     ],
 )
 async def test_a_wrong_setting_is_named(settings: dict[str, Any]) -> None:
     with pytest.raises(ConfigurationError) as raised:
         make_server(**settings)
     assert "secret" not in str(raised.value)
+
+
+async def test_tls_with_an_https_proxy_is_by_the_context_for_it_or_by_the_systems_authorities() -> None:
+    own = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    for settings, expected in (({"proxy_ssl_context": own}, own), ({}, None)):
+        async with make_node(proxy="https://proxy.example", **settings) as node:
+            destination = node.destination("ws://node.example", None, None)
+            assert (destination.host, destination.port) == ("proxy.example", 443)
+            assert destination.proxy_tls is not None
+            assert destination.proxy_tls.verify_mode is ssl.CERT_REQUIRED
+            assert expected is None or destination.proxy_tls is expected
 
 
 async def test_a_proxys_password_is_in_no_log_and_no_repr(caplog: pytest.LogCaptureFixture) -> None:

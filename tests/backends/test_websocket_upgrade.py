@@ -271,7 +271,7 @@ def test_a_proxys_password_shows_nowhere() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["socks5://h:1", "http://h:1/path", "https://h:1", "http://", "h:1", "http://a%3Ab:c@h"]
+    "text", ["socks5://h:1", "http://h:1/path", "https://h:1/path", "http://", "h:1", "http://a%3Ab:c@h"]
 )
 def test_what_is_no_http_proxy_is_refused(text: str) -> None:
     with pytest.raises(ConfigurationError, match="proxy"):

@@ -10,6 +10,7 @@ from pathlib import Path as File
 from typing import Any, cast
 
 from benchmarks import certificates
+from stt_backends.websocket.forwarded import TrustedProxies
 from stt_backends.websocket.hub import Hub
 from stt_backends.websocket.link import Link, Target
 from stt_backends.websocket.listener import Listener
@@ -52,9 +53,9 @@ class FakeEndpoint:
 class Party:
     """A hub and its endpoint; several share a ``Room``."""
 
-    def __init__(self, *, listen: bool = False, **settings: Any) -> None:
+    def __init__(self, *, listen: bool = False, trusted: TrustedProxies | None = None, **settings: Any) -> None:
         self.core = FakeEndpoint()
-        listener = Listener("127.0.0.1") if listen else None
+        listener = Listener("127.0.0.1", trusted=trusted) if listen else None
         self.hub = Hub(cast(Endpoint, self.core), listener, **settings)
         self.settled: list[Link] = []
 

@@ -86,6 +86,24 @@ async def test_as_a_client_it_carries_a_session_to_a_node(
             assert session.read_message(stream) == b"an answer"
 
 
+async def test_behind_a_trusted_proxy_the_session_has_its_clients_address() -> None:
+    with anyio.fail_after(LIMIT):
+        settings: dict[str, Any] = {"transport": "websocket", "trusted_proxies": ["127.0.0.1"]}
+        async with (
+            STTNode(b"node", shared_seed=SEED, bind_address="127.0.0.1", **settings) as node,
+            connect(
+                url_of(node), proxy=None, max_size=None, additional_headers={"X-Forwarded-For": "10.0.0.1, 203.0.113.9"}
+            ) as connection,
+        ):
+            raw = RawPeer(connection.send, lambda: receive(connection))
+            raw.endpoint.connect(PATH.address, now=time.monotonic(), transport="websocket")
+            await raw.until(SessionEstablished)
+            await raw.flush()
+            session = await node.accept()
+            assert isinstance(session.path.address, tuple)
+            assert session.path.address[0] == "203.0.113.9"
+
+
 async def test_as_a_server_it_carries_a_session_from_a_node() -> None:
     async def handle(connection: ServerConnection) -> None:
         raw = RawPeer(connection.send, lambda: receive(connection))
