@@ -45,9 +45,10 @@ class TcpStream:
     async def receive(self) -> bytes:
         """The next bytes; none at the end.
 
+        No checkpoint where they are there already: the stream they go to sees to it that others have their turns.
+
         :raises OSError: if the connection broke.
         """
-        await anyio.lowlevel.checkpoint()
         while True:
             try:
                 return self._socket.recv(PIECE)
