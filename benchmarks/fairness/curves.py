@@ -14,6 +14,7 @@ from benchmarks.fairness import theory
 from benchmarks.fairness.flows import Flow, Quic, Stt
 from benchmarks.fairness.road import Road, Traffic
 from benchmarks.rows import Goal, Row
+from tests.sim.flows import jain
 
 MBIT = 1e6 / 8
 ROAD = Road(50, 0.04)
@@ -45,6 +46,10 @@ DEEP = Road(20, 0.04, queue=2_500_000)
 """A queue of a second."""
 DEEP_WATCHED = 5.0
 """Seconds from the start."""
+LONGEST_WAIT = 250
+"""Milliseconds of that queue that a flow alone may fill meanwhile."""
+JUST = 0.95
+"""The least of Jain's index for two flows of a kind."""
 TRANSFER = 2 << 20
 
 
@@ -152,9 +157,11 @@ def simulate(parties: Sequence[str] = PARTIES, *, quick: bool = False) -> list[R
     for pair in pairs:
         values = next(values for made, values in found.items() if (made.kind, made.parties) == ("shares", pair))
         rows.append(_shares_row(pair, values))
+    rows.append(_jain_row(found))
     longest = {made.parties[0]: values for made, values in found.items() if made.kind == "waiting"}
     title = f"{DEEP.mbits:g} Mbit/s, {DEEP.rtt * 1e3:g} ms, a queue of a second: the longest wait within 5 s"
-    rows.append(Row(title, "ms", 0.0, longest))
+    goals = [Goal(STT_CUBIC, LONGEST_WAIT, more=False)] if STT_CUBIC in longest else []
+    rows.append(Row(title, "ms", 0.0, longest, goals))
     return rows
 
 
@@ -177,6 +184,16 @@ def _transfer_row(parties: Sequence[str], found: dict[Job, list[float]]) -> Row:
     title = "transfers of 2 MiB from the start, 50 Mbit/s, 40 ms, 1.00% lost"
     means = {party: [harmonic_mean(speeds)] for party, speeds in values.items()}
     return Row(title, "Mbit/s", 0.0, means, [Goal(STT_CUBIC, 1, AIOQUIC_RENO)])
+
+
+def _jain_row(found: dict[Job, list[float]]) -> Row:
+    """How alike two flows of a kind fared."""
+    pairs = {
+        made.parties[0]: got for made, got in found.items() if made.kind == "shares" and len(set(made.parties)) == 1
+    }
+    values = {party: [jain(rates)] for party, rates in pairs.items()}
+    title = f"{SHARED.mbits:g} Mbit/s, {SHARED.rtt * 1e3:g} ms, shared by two of a kind"
+    return Row(title, "Jain's index", 0.0, values, [Goal(party, JUST) for party in values])
 
 
 def _shares_row(pair: tuple[str, ...], values: list[float]) -> Row:
