@@ -9,6 +9,7 @@ from stt_core.errors import (
     ConnectionRefusedError,
     ConnectionTimeoutError,
     PeerBusyError,
+    PeerKeyError,
     STTError,
 )
 from stt_core.events import HandshakeFailed, PeerRejected, SessionEstablished
@@ -62,7 +63,7 @@ def test_a_peer_key_that_is_not_the_peers_is_refused_and_the_right_one_accepted(
     a.connect(b, peer_key=key)
     lab.run_until(lambda: len(a.all(SessionEstablished)) == 2)
     a.connect(b, peer_key=bytes([key[0] ^ 1]) + key[1:])
-    assert type(failure(lab, a, timeout=10.0)) is AuthenticationError
+    assert type(failure(lab, a, timeout=10.0)) is PeerKeyError
 
 
 @pytest.mark.parametrize("timeout", [0.3, 5.0])
