@@ -181,9 +181,7 @@ def _parser() -> argparse.ArgumentParser:
         help="ping: is HOST:PORT a node, and which; find: the nodes nearest to an ID; providers: who has content ID",
     )
     asking.add_argument("what", metavar="HOST:PORT|ID", help="an ID is 64 hex digits")
-    asking.add_argument(
-        "--bootstrap", action="append", default=[], metavar="HOST:PORT", help="a node to begin with; may be repeated"
-    )
+    _add_bootstrap(asking, "a node to begin with; may be repeated")
     asking.set_defaults(run=dht)
     _add_content(commands, common)
     return parser
@@ -216,16 +214,8 @@ def _add_content(commands: Any, common: argparse.ArgumentParser) -> None:
     )
     fetcher.set_defaults(run=fetch)
     for each in (publisher, fetcher):
-        each.add_argument(
-            "--bind", type=_host, default="0.0.0.0", metavar="ADDR", help="address to listen on (default all of IPv4)"
-        )
-        each.add_argument(
-            "--bootstrap",
-            action="append",
-            default=[],
-            metavar="HOST:PORT",
-            help="a node of the DHT to begin with; may be repeated",
-        )
+        _add_bind(each)
+        _add_bootstrap(each, "a node of the DHT to begin with; may be repeated")
         each.add_argument(
             "--private",
             action="store_true",
@@ -260,10 +250,18 @@ def _add_fallback(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_listening(parser: argparse.ArgumentParser) -> None:
+def _add_bind(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--bind", type=_host, default="0.0.0.0", metavar="ADDR", help="address to listen on (default all of IPv4)"
     )
+
+
+def _add_bootstrap(parser: argparse.ArgumentParser, help_text: str) -> None:
+    parser.add_argument("--bootstrap", action="append", default=[], metavar="HOST:PORT", help=help_text)
+
+
+def _add_listening(parser: argparse.ArgumentParser) -> None:
+    _add_bind(parser)
     parser.add_argument("--port", type=_port, default=0, help="port to listen on (default any free one)")
     parser.add_argument(
         "--transport", choices=TRANSPORTS, default="udp", help="what to listen by (default udp); both share the port"
