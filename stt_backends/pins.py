@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import fcntl
 import os
-import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from stt_backends.locked_file import open_locked
 from stt_core.config import check_bytes
 from stt_core.errors import StoreError
 
@@ -116,26 +116,14 @@ class FilePinStore:
         return StoreError(f"can't use the pins in {self._path}: {error.strerror or error}")
 
     def _open(self) -> int:
-        while True:
-            flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-            file = os.open(self._path, flags, 0o600)
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX)
-                found = os.fstat(file)
-                if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid():
-                    raise StoreError(f"the pins in {self._path} are in no file of this user's")
-                if found.st_mode & 0o022:
-                    raise StoreError(f"others may write the pins in {self._path}: chmod 600 it")
-                try:
-                    same = os.stat(self._path).st_ino == found.st_ino
-                except FileNotFoundError:
-                    same = False
-                if same:
-                    return file
-            except BaseException:
-                os.close(file)
-                raise
-            os.close(file)  # another has written it anew meanwhile
+        return open_locked(
+            self._path,
+            os.O_RDWR | os.O_APPEND,
+            lambda file: fcntl.flock(file, fcntl.LOCK_EX),
+            forbidden=0o022,
+            foreign=f"the pins in {self._path} are in no file of this user's",
+            open_to=f"others may write the pins in {self._path}: chmod 600 it",
+        )
 
     def _read(self, file: int) -> None:
         found = os.fstat(file)

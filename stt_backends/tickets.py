@@ -12,13 +12,13 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
-import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from struct import Struct
 from typing import Final
 
+from stt_backends.locked_file import open_locked
 from stt_core.errors import StoreError
 from stt_core.resumption import KeyRing, TicketKey
 
@@ -97,25 +97,14 @@ class FileTicketStore:
             raise StoreError(f"can't use the ticket store {self._path}: {error.strerror or error}") from error
 
     def _open(self) -> int:
-        while True:
-            file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-            try:
-                fcntl.lockf(file, fcntl.LOCK_EX)
-                found = os.fstat(file)
-                if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid():
-                    raise StoreError(f"the ticket store {self._path} is no file of this user's")
-                if found.st_mode & 0o077:
-                    raise StoreError(f"others may read or write the ticket store {self._path}: chmod 600 it")
-                try:
-                    same = os.stat(self._path).st_ino == found.st_ino
-                except FileNotFoundError:
-                    same = False
-                if same:
-                    return file
-            except BaseException:
-                os.close(file)
-                raise
-            os.close(file)  # another has written it anew meanwhile
+        return open_locked(
+            self._path,
+            os.O_RDWR,
+            lambda file: fcntl.lockf(file, fcntl.LOCK_EX),
+            forbidden=0o077,
+            foreign=f"the ticket store {self._path} is no file of this user's",
+            open_to=f"others may read or write the ticket store {self._path}: chmod 600 it",
+        )
 
     def _read(self, file: int) -> None:
         size = os.fstat(file)
